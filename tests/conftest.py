@@ -1,0 +1,29 @@
+"""A run in which any test was skipped, or failed as expected, is not green."""
+
+from __future__ import annotations
+
+import pytest
+
+_NOT_RUN: list[str] = []
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    if report.skipped or hasattr(report, "wasxfail"):
+        _NOT_RUN.append(report.nodeid)
+
+
+def pytest_collectreport(report: pytest.CollectReport) -> None:
+    if report.skipped:
+        _NOT_RUN.append(report.nodeid)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    if _NOT_RUN and session.exitstatus == pytest.ExitCode.OK:
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    for name in _NOT_RUN:
+        terminalreporter.write_line(f"NOT RUN {name}: nothing may be skipped", red=True)
