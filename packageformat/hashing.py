@@ -1,7 +1,7 @@
 """Digests of pages, blocks and files. SHA-256 everywhere; what is not a page has a domain in front.
 
-A page hash is the plain SHA-256 of its bytes: 4096, or fewer in the last page of a file. A block id covers
-the block's length and its page hashes, so that one page verifies with its siblings' hashes and no other bytes.
+A page hash is the plain SHA-256 of its bytes: 4096, or fewer in the last page of a file. A block id
+covers the block's length and its page hashes, so that one page verifies with its siblings' hashes alone.
 """
 
 from __future__ import annotations

@@ -1,92 +1,27 @@
 """The tree of a package: its entries in preorder, held in columns.
 
-A tree cannot be wrong: whatever makes one (`build_tree`, `decode_tree`) has checked it. Names are single components, a
-parent is a folder (so there is no symbolic link in the way), a hard link points back at a file.
+A tree cannot be wrong: whatever makes one (`build_tree`, `decode_tree`, `merge`) has checked it. Names
+are single components, a parent is a folder (so no symbolic link is in the way), a hard link points back
+at a file.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from enum import IntEnum
 
-from packageformat.errors import FormatError
+from packageformat.columns import Columns, columns_of, decode_columns, encode_columns
+from packageformat.entry import Entry, Kind, Node
 from packageformat.limits import BLOCK_SIZE
 
-Xattrs = tuple[tuple[bytes, bytes], ...]
-
-
-class Kind(IntEnum):
-    """What an entry is. Devices, sockets and pipes do not exist."""
-
-    FOLDER = 0
-    FILE = 1
-    SYMLINK = 2
-    HARDLINK = 3
-    WHITEOUT = 4
-
-
-@dataclass(frozen=True, slots=True)
-class Node:
-    """An entry as a builder adds it, without place.
-
-    A HARDLINK and a WHITEOUT have no attributes of their own. Owners are those of the packaged system.
-    """
-
-    kind: Kind
-    mode: int = 0  # permission, set-id and sticky bits, 0 to 0o7777
-    uid: int = 0
-    gid: int = 0
-    mtime_ns: int = 0  # nanoseconds since 1970
-    size: int = 0  # bytes of a FILE
-    target: bytes = b""  # a SYMLINK's text, or the path of a HARDLINK's file inside the tree
-    xattrs: Xattrs = ()  # name and value, sorted by name
-    opaque: bool = False  # a FOLDER that hides what lower layers have at its place
-
-
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """One entry of a tree. `parent` and `link` are indexes of entries; `link` is -1 but for a HARDLINK."""
-
-    kind: Kind
-    name: bytes
-    parent: int
-    mode: int
-    uid: int
-    gid: int
-    mtime_ns: int
-    size: int
-    target: bytes
-    link: int
-    xattrs: Xattrs
-    opaque: bool
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Columns:
-    """The columns of a tree, one item an entry; trusted to have been checked."""
-
-    kinds: bytes
-    opaques: bytes
-    depths: bytes
-    names: Sequence[bytes]
-    parents: Sequence[int]
-    modes: Sequence[int]
-    uids: Sequence[int]
-    gids: Sequence[int]
-    mtimes_ns: Sequence[int]
-    sizes: Sequence[int]
-    links: Sequence[int]
-    targets: Mapping[int, bytes]
-    xattrs: Mapping[int, Xattrs]
+__all__ = ["Entry", "Kind", "Node", "Tree", "build_tree", "decode_tree", "encode_tree"]
 
 
 class Tree:
-    """An immutable tree. Entry 0 is the root folder; siblings are sorted by the bytes of their names.
+    """An immutable tree. Entry 0 is the root folder; siblings are sorted by their names' bytes.
 
-    Block numbers are implied: the files in order have ceil(size / 65536) blocks each, numbered from 0 through the
-    whole tree. A hard link has its file's blocks.
+    Block numbers are implied: the files in order have ceil(size / 65536) blocks each, numbered from 0
+    through the whole tree. A hard link has its file's blocks.
     """
 
     __slots__ = (
@@ -96,6 +31,7 @@ class Tree:
         "_first_blocks",
         "_paths",
         "block_count",
+        "columns",
         "depths",
         "gids",
         "kinds",
@@ -113,6 +49,7 @@ class Tree:
     )
 
     def __init__(self, columns: Columns) -> None:
+        self.columns = columns
         self.kinds = columns.kinds
         self.opaques = columns.opaques
         self.depths = columns.depths
@@ -292,14 +229,22 @@ def build_tree(nodes: Mapping[bytes, Node]) -> Tree:
     Of names that are hard links of one file, whichever comes first in the tree becomes the FILE.
 
     Raises:
-        FormatError: a parent that is missing or no folder, a name or attribute beyond the limits, a hard link to
-            something else than a file.
+        FormatError: a parent that is missing or no folder, a name or attribute beyond the limits, a hard
+        link
+            to something else than a file.
     """
-    from packageformat.treebuilder import columns_of
-
     return Tree(columns_of(nodes))
 
 
-def check_xattrs(xattrs: Xattrs) -> Xattrs:
-    """Placeholder."""
-    raise FormatError("")
+def encode_tree(tree: Tree) -> bytes:
+    """Return the one encoding of `tree` (FORMAT.md, *Tree*); its SHA-256 is the manifest's tree digest."""
+    return encode_columns(tree.columns)
+
+
+def decode_tree(data: bytes) -> Tree:
+    """Return the tree that `data`, untrusted, encodes.
+
+    Raises:
+        FormatError: `data` is not the encoding of a tree within the limits.
+    """
+    return Tree(decode_columns(data))
