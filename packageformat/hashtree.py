@@ -35,8 +35,7 @@ def _root_of_hashes(level: list[bytes]) -> bytes:
         return EMPTY_ROOT
     while len(level) > 1:
         odd = level[-1:] if len(level) & 1 else []
-        level = [sha256(b"\1" + a + b).digest() for a, b in zip(level[::2], level[1::2], strict=False)] +
-        odd
+        level = [sha256(b"\1" + a + b).digest() for a, b in zip(level[::2], level[1::2], strict=False)] + odd
     return level[0]
 
 

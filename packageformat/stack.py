@@ -12,7 +12,9 @@ BUBBLE_DOMAIN = b"millstream bubble 1\0"
 
 
 def bubble_id(version_ids: Sequence[bytes]) -> bytes:
-    """Return the id of the bubble of these versions, bottom first: it keys the user's system upper and the packs.
+    """Return the id of the bubble of these versions, bottom first.
+
+    It keys the user's system upper and the launch packs.
 
     Raises:
         FormatError: there are none, too many, one twice, or one is not a version id.
