@@ -148,9 +148,9 @@ def test_two_displays_at_once_get_two_numbers() -> None:
 
 
 def test_a_display_ends_with_a_program_that_is_killed() -> None:
-    holder = "import os, signal
-from sequencer.display import Display
-print(Display().__enter__().name, flush=True)"
+    holder = (
+        "import os, signal; import sequencer.display as d; print(d.Display().__enter__().name, flush=True)"
+    )
     killed = subprocess.run(
         [sys.executable, "-c", holder + "\nos.kill(os.getpid(), signal.SIGKILL)"],
         capture_output=True,
