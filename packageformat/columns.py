@@ -266,7 +266,8 @@ def decode_columns(data: bytes) -> Columns:
     """
     if not PREAMBLE.size < len(data) <= TREE_BYTES_MAX:
         raise FormatError(f"a tree of {len(data)} bytes, allowed up to {TREE_BYTES_MAX}")
-    magic, count, names_size, links_count, targets_count, text_size, xattrs_size = PREAMBLE.unpack_from(data) if magic != MAGIC:
+    magic, count, names_size, links_count, targets_count, text_size, xattrs_size = PREAMBLE.unpack_from(data)
+    if magic != MAGIC:
         raise FormatError(f"not a tree of format {FORMAT_VERSION}")
     if not 0 < count <= TREE_ENTRIES_MAX:
         raise FormatError(f"a tree of {count} entries, allowed up to {TREE_ENTRIES_MAX}")
