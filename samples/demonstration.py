@@ -87,20 +87,14 @@ class DemonstrationUser:
         `prefix` runs as the caller and starts the rest, such as `ip netns exec NAME`.
         """
         words = [str(word) for word in argv]
-        options = {
-            "cwd": self.home,
-            "text": True,
-            "start_new_session": True,
-            "stdin": subprocess.DEVNULL,
-        } | options
+        how: dict[str, Any] = {"cwd": self.home, "start_new_session": True, "stdin": subprocess.DEVNULL}
+        how |= {"text": True, "umask": 0o022} | options
         if self.made and prefix:
             as_user = ["setpriv", f"--reuid={self.uid}", f"--regid={self.gid}", "--clear-groups", "--"]
             words = [*prefix, *as_user, *words]
         elif self.made:
-            options |= {"user": self.uid, "group": self.gid, "extra_groups": []}
-        started: subprocess.Popen[str] = subprocess.Popen(
-            words, env=self.environment(environment), umask=0o022, text=True, **options
-        )
+            how |= {"user": self.uid, "group": self.gid, "extra_groups": []}
+        started: subprocess.Popen[str] = subprocess.Popen(words, env=self.environment(environment), **how)
         return started
 
     def run(
@@ -172,7 +166,7 @@ class DemonstrationUser:
 
 
 def _scratch() -> IO[str]:
-    return tempfile.TemporaryFile("w+", errors="replace")  # noqa: SIM115 - its users close it
+    return tempfile.TemporaryFile("w+", errors="replace")
 
 
 def _text(file: IO[str]) -> str:
