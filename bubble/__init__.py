@@ -1,0 +1,1 @@
+"""The virtual environment of a running application: streamed view, overlay, sandbox."""

@@ -1,0 +1,315 @@
+"""The cache on disk: one file for each content, sparse until it is whole.
+
+A folder's file `files/ab/<62 hex digits>` (the content id) has its real size from the start. While blocks
+are missing, a file of the same name with `.map` says which pages are there; a file without a map is whole.
+
+    map:  magic 8 · file size 8 · presence, 2 bytes a block (bit n: page n) · padding to 4096 · page hashes
+          32 bytes a page, meaningful only in blocks of which some but not all pages are present
+
+One process writes (the supplier, or a few of them), any number read (the views), without a word between
+them. Order makes that safe:
+
+- the map exists before the file does, so a file is never seen whole that is not;
+- a page's bytes are written before its presence bit; two blocks never share a byte of presence;
+- the map goes away only after the last bit is set.
+
+Nothing here is synced to disk and nothing is trusted: the view verifies every block on first use, and a
+block that is wrong (a crash, a bad disk) is forgotten and fetched again.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import struct
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from itertools import count
+from pathlib import Path
+
+from packageformat.limits import BLOCK_SIZE, DIGEST_SIZE, PAGE_SIZE, PAGES_A_BLOCK
+
+MAGIC = b"MSCMAP1\n"
+_HEADER = struct.Struct("<8sQ")
+_PRESENCE = struct.Struct("<H")
+_WHOLE = (1 << PAGES_A_BLOCK) - 1
+_serial = count()
+
+
+def block_count(size: int) -> int:
+    """Return how many blocks a file of `size` bytes has."""
+    return -(-size // BLOCK_SIZE)
+
+
+def page_mask(size: int, block: int) -> int:
+    """Return the presence of block `block` of a file of `size` bytes when all its pages are there."""
+    pages = -(-min(BLOCK_SIZE, size - block * BLOCK_SIZE) // PAGE_SIZE)
+    return (1 << pages) - 1
+
+
+def hashes_offset(size: int) -> int:
+    """Return where in the map of a file of `size` bytes the page hashes begin."""
+    return -(-(_HEADER.size + 2 * block_count(size)) // PAGE_SIZE) * PAGE_SIZE
+
+
+class CacheFolder:
+    """The folder that holds cached contents. `path` is made when the first content is."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def place(self, content_id: bytes) -> Path:
+        """Return where the content with this id lies, if it does."""
+        name = content_id.hex()
+        return self.path / "files" / name[:2] / name[2:]
+
+    def open(self, content_id: bytes, size: int) -> CacheFile | None:
+        """Return the cached content, or None if nothing of it is here.
+
+        Args:
+            content_id: 32 bytes.
+            size: bytes of the whole content, from a verified tree. A cached file of another size is damaged
+                and counts as not here.
+        """
+        place = self.place(content_id)
+        try:
+            if place.stat().st_size != size:
+                return None
+        except FileNotFoundError:
+            return None
+        return CacheFile(place, size)
+
+    def create(self, content_id: bytes, size: int) -> CacheFile:
+        """Return the cached content, made as one without any block if it is not here yet.
+
+        Raises:
+            OSError: the folder cannot be written to, or the disk is full.
+        """
+        place = self.place(content_id)
+        found = self.open(content_id, size)
+        if found is not None:
+            return found
+        place.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        if block_count(size) <= 1 and size:
+            return CacheFile(place, size)  # its block arrives whole; there is never a map
+        if size:
+            with _replaced(_map_of(place)) as descriptor:
+                os.write(descriptor, _HEADER.pack(MAGIC, size))
+                os.ftruncate(descriptor, hashes_offset(size))
+        with _replaced(place) as descriptor:
+            os.ftruncate(descriptor, size)
+        return CacheFile(place, size)
+
+    def forget(self, content_id: bytes) -> None:
+        """Drop a content from the cache, whole or not. A view that has it open keeps it."""
+        place = self.place(content_id)
+        place.unlink(missing_ok=True)
+        _map_of(place).unlink(missing_ok=True)
+
+    def contents(self) -> Iterator[tuple[bytes, Path]]:
+        """Yield the id and the file of each content that is here, in no order."""
+        for place in (self.path / "files").glob("??/*"):
+            if len(place.name) == 2 * DIGEST_SIZE - 2:
+                yield bytes.fromhex(place.parent.name + place.name), place
+
+
+class CacheFile:
+    """One content, whole or not. Holds no descriptor: each call opens what it needs."""
+
+    def __init__(self, place: Path, size: int) -> None:
+        self.place = place
+        self.size = size
+        self.blocks = block_count(size)
+
+    @property
+    def complete(self) -> bool:
+        """Whether every block is here."""
+        return not self.missing_blocks()
+
+    def has_block(self, block: int) -> bool:
+        """Return whether all of block `block` is here."""
+        return self._presence(block) == page_mask(self.size, block)
+
+    def missing_blocks(self) -> list[int]:
+        """Return the numbers of the blocks that are not here, or not all of them."""
+        if not self._exists():
+            return list(range(self.blocks))
+        try:
+            presence = _map_of(self.place).read_bytes()[_HEADER.size :]
+        except FileNotFoundError:
+            return []
+        presence = presence[: 2 * self.blocks].ljust(2 * self.blocks, b"\0")
+        return [
+            block
+            for block, (bits,) in enumerate(_PRESENCE.iter_unpack(presence))
+            if bits != page_mask(self.size, block)
+        ]
+
+    def read_block(self, block: int) -> bytes | None:
+        """Return the bytes of block `block`, unverified, or None if it is not all here."""
+        if not self.has_block(block):
+            return None
+        size = self.block_size(block)
+        try:
+            with self.place.open("rb", buffering=0) as file:
+                plain = os.pread(file.fileno(), size, block * BLOCK_SIZE)
+        except FileNotFoundError:
+            return None
+        return plain if len(plain) == size else None
+
+    def write_block(self, block: int, plain: bytes | memoryview) -> None:
+        """Put block `block` into the cache. The caller has verified `plain`.
+
+        Raises:
+            OSError: the disk is full or the cache cannot be written to; the block then counts as missing.
+        """
+        if len(plain) != self.block_size(block):
+            raise ValueError(f"block {block} of {self.place.name} has {self.block_size(block)} bytes")
+        if self.blocks == 1:
+            with _replaced(self.place) as descriptor:
+                _write_all(descriptor, plain, 0)
+            _map_of(self.place).unlink(missing_ok=True)
+            return
+        self._write(block * BLOCK_SIZE, plain)
+        self._set_presence(block, _WHOLE & page_mask(self.size, block))
+        self._finish()
+
+    def write_pages(self, block: int, hashes: bytes, pages: Mapping[int, bytes]) -> None:
+        """Put some pages of block `block` into the cache. The caller has verified them.
+
+        Args:
+            block: number of the block in this file.
+            hashes: the hashes of all the block's pages, 32 bytes each.
+            pages: page number in the block (0 to 15) -> its bytes.
+
+        Raises:
+            OSError: as `write_block`.
+        """
+        mask = page_mask(self.size, block)
+        if len(hashes) != mask.bit_length() * DIGEST_SIZE:
+            raise ValueError(f"block {block} of {self.place.name} has {mask.bit_length()} pages")
+        if self.blocks == 1 and not self._exists():
+            with _replaced(_map_of(self.place)) as descriptor:
+                os.write(descriptor, _HEADER.pack(MAGIC, self.size))
+                os.ftruncate(descriptor, hashes_offset(self.size))
+            with _replaced(self.place) as descriptor:
+                os.ftruncate(descriptor, self.size)
+        bits = 0
+        for page, plain in pages.items():
+            self._write(block * BLOCK_SIZE + page * PAGE_SIZE, plain)
+            bits |= 1 << page
+        with suppress(FileNotFoundError), _locked(_map_of(self.place)) as descriptor:
+            offset = hashes_offset(self.size) + block * PAGES_A_BLOCK * DIGEST_SIZE
+            _write_all(descriptor, hashes, offset)
+            before = _PRESENCE.unpack(os.pread(descriptor, 2, _HEADER.size + 2 * block).ljust(2, b"\0"))[0]
+            os.pwrite(descriptor, _PRESENCE.pack((before | bits) & mask), _HEADER.size + 2 * block)
+        self._finish()
+
+    def forget_block(self, block: int) -> None:
+        """Count block `block` as missing, because what is here is damaged.
+
+        Raises:
+            OSError: the cache cannot be written to.
+        """
+        if self.blocks == 1:
+            self.place.unlink(missing_ok=True)
+            _map_of(self.place).unlink(missing_ok=True)
+            return
+        if not self._exists():
+            return
+        try:
+            self._set_presence(block, 0, must_exist=True)
+        except FileNotFoundError:
+            masks = [0 if other == block else page_mask(self.size, other) for other in range(self.blocks)]
+            with _replaced(_map_of(self.place)) as descriptor:
+                _write_all(descriptor, _HEADER.pack(MAGIC, self.size), 0)
+                _write_all(descriptor, b"".join(map(_PRESENCE.pack, masks)), _HEADER.size)
+                os.ftruncate(descriptor, hashes_offset(self.size))
+
+    def block_size(self, block: int) -> int:
+        """Return the bytes of block `block`."""
+        if not 0 <= block < self.blocks:
+            raise ValueError(f"no block {block} in {self.place.name}, which has {self.blocks}")
+        return min(BLOCK_SIZE, self.size - block * BLOCK_SIZE)
+
+    def _exists(self) -> bool:
+        try:
+            return self.place.stat().st_size == self.size
+        except FileNotFoundError:
+            return False
+
+    def _presence(self, block: int) -> int:
+        """Return the presence bits of a block."""
+        mask = page_mask(self.size, block)
+        if not self._exists():
+            return 0
+        try:
+            with _map_of(self.place).open("rb", buffering=0) as file:
+                data = os.pread(file.fileno(), 2, _HEADER.size + 2 * block)
+        except FileNotFoundError:
+            return mask
+        return int(_PRESENCE.unpack(data.ljust(2, b"\0"))[0]) & mask
+
+    def _write(self, offset: int, plain: bytes | memoryview) -> None:
+        descriptor = os.open(self.place, os.O_WRONLY | os.O_CLOEXEC)
+        try:
+            _write_all(descriptor, plain, offset)
+        finally:
+            os.close(descriptor)
+
+    def _set_presence(self, block: int, bits: int, *, must_exist: bool = False) -> None:
+        try:
+            descriptor = os.open(_map_of(self.place), os.O_WRONLY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            if must_exist:
+                raise
+            return  # whole already
+        try:
+            os.pwrite(descriptor, _PRESENCE.pack(bits), _HEADER.size + 2 * block)
+        finally:
+            os.close(descriptor)
+
+    def _finish(self) -> None:
+        if not self.missing_blocks():
+            _map_of(self.place).unlink(missing_ok=True)
+
+
+def _map_of(place: Path) -> Path:
+    return place.with_name(place.name + ".map")
+
+
+def _write_all(descriptor: int, data: bytes | memoryview, offset: int) -> None:
+    view = memoryview(data)
+    while view:
+        written = os.pwrite(descriptor, view, offset)
+        if not written:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        view = view[written:]
+        offset += written
+
+
+@contextmanager
+def _replaced(place: Path) -> Iterator[int]:
+    """Give a descriptor of a new file that takes `place` at the end, or vanishes."""
+    scratch = place.with_name(f".{place.name[:40]}.{os.getpid()}.{next(_serial)}.new")
+    descriptor = os.open(scratch, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    try:
+        try:
+            yield descriptor
+        finally:
+            os.close(descriptor)
+        scratch.replace(place)
+    except BaseException:
+        scratch.unlink(missing_ok=True)
+        raise
+
+
+@contextmanager
+def _locked(place: Path) -> Iterator[int]:
+    descriptor = os.open(place, os.O_RDWR | os.O_CLOEXEC)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield descriptor
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,77 @@
+"""The messages between a view and its supplier: 48 bytes each, over a unix stream socket.
+
+    view -> supplier   HELLO    digest: the bubble's id
+                       NEED     content, block (of the content), urgency 0 a reader waits .. 255 idle
+                       DAMAGED  content, block: what the cache holds is wrong; forget it and bring it again
+    supplier -> view   HAVE     content, block: it is in the cache now
+                       FAILED   content, block, error: an errno for whoever waits
+
+Both ends are processes of one user, and neither believes more than its own bounds allow.
+"""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+from enum import IntEnum
+
+from packageformat.errors import FormatError
+from packageformat.limits import DIGEST_SIZE
+
+_MESSAGE = struct.Struct("<BBHII4x32s")
+SIZE = _MESSAGE.size
+NO_DIGEST = bytes(DIGEST_SIZE)
+
+
+class Word(IntEnum):
+    """What a message says."""
+
+    HELLO = 1
+    NEED = 2
+    DAMAGED = 3
+    HAVE = 4
+    FAILED = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One message; fields that a word does not use are 0."""
+
+    word: Word
+    content: int = 0  # number in the view image
+    block: int = 0  # number in the content
+    urgency: int = 0
+    error: int = 0  # errno
+    digest: bytes = NO_DIGEST
+
+    def __post_init__(self) -> None:
+        if not (
+            0 <= self.content < 1 << 32
+            and 0 <= self.block < 1 << 32
+            and 0 <= self.urgency < 256
+            and 0 <= self.error < 4096
+            and len(self.digest) == DIGEST_SIZE
+        ):
+            raise FormatError("a message between view and supplier that is out of bounds")
+
+
+def encode_message(message: Message) -> bytes:
+    """Return the 48 bytes of a message."""
+    return _MESSAGE.pack(
+        message.word, message.urgency, message.error, message.content, message.block, message.digest
+    )
+
+
+def decode_message(data: bytes) -> Message:
+    """Return the message that 48 bytes are.
+
+    Raises:
+        FormatError: they are none.
+    """
+    if len(data) != SIZE:
+        raise FormatError(f"a message of {len(data)} bytes between view and supplier")
+    word, urgency, error, content, block, digest = _MESSAGE.unpack(data)
+    try:
+        return Message(Word(word), content, block, urgency, error, digest)
+    except ValueError as error_:
+        raise FormatError(f"an unknown message between view and supplier: {word}") from error_
