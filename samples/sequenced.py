@@ -1,0 +1,141 @@
+"""Packages of the samples, each really sequenced, once: kept in a folder until its recipe changes.
+
+A package is found again by the digest of its recipe, of the files beside it that the recipe names, and of
+all that under it. One that no longer opens (the format has moved on) is sequenced again.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import tomllib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+SAMPLES = Path(__file__).resolve().parent
+_opened: set[Path] = set()
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """A recipe here. `base` is the name of the sample under it, or empty; `key` names its content."""
+
+    name: str
+    recipe: Path
+    base: str
+    key: str
+
+
+def sample(name: str, folder: Path = SAMPLES) -> Sample:
+    """Return the sample `name`.
+
+    Raises:
+        FileNotFoundError: there is no such recipe.
+    """
+    recipe = folder / f"{name}.toml"
+    content = recipe.read_bytes()
+    told: dict[str, Any] = tomllib.loads(content.decode())
+    base = str(told["package"].get("base", ""))
+    digest = hashlib.sha256(content)
+    for file in told.get("build", {}).get("files", []):
+        place = folder / file
+        for path in sorted(place.rglob("*")) if place.is_dir() else [place]:
+            if path.is_file():
+                digest.update(str(path.relative_to(folder)).encode() + b"\0" + path.read_bytes())
+    if base:
+        digest.update(sample(base, folder).key.encode())
+    return Sample(name, recipe, base, digest.hexdigest()[:16])
+
+
+def stack(name: str, cache: Path, say: Callable[[str], None] = print) -> list[Path]:
+    """Return the packages that `name` runs on and itself, runtimes first, sequencing what is not there."""
+    wanted = sample(name)
+    return [*(stack(wanted.base, cache, say) if wanted.base else []), sequenced(name, cache, say)]
+
+
+def publisher_key(cache: Path) -> Path:
+    """Return the file with the key that signs the samples; made on first use, for these samples alone."""
+    key = cache / "publisher.key"
+    with _locked(cache / "publisher.lock"):
+        if not key.exists():
+            _sequencer("keygen", key)
+    return key
+
+
+def sequenced(name: str, cache: Path, say: Callable[[str], None] = print) -> Path:
+    """Return the package file of the sample `name` in `cache`; two callers at once make it once.
+
+    Raises:
+        RuntimeError: the sequencer failed; the message holds its last lines.
+    """
+    wanted = sample(name)
+    base = sequenced(wanted.base, cache, say) if wanted.base else None
+    folder = cache / f"{name}-{wanted.key}"
+    with _locked(cache / f"{name}.lock"):
+        found = _package(folder)
+        if found is not None:
+            return found
+        key = publisher_key(cache)
+        say(f"sequencing {name} (this takes a while, and is kept)")
+        with tempfile.TemporaryDirectory(prefix=f".{name}-", dir=cache) as work:
+            _sequencer(
+                "build", wanted.recipe, *(["--base", base] if base else []), "--key", key, "--output", work
+            )
+            shutil.rmtree(folder, ignore_errors=True)
+            Path(work).chmod(0o755)
+            shutil.copytree(work, folder, copy_function=os.link)
+        found = _package(folder)
+        if found is None:
+            raise RuntimeError(f"the sequencer made no package of {name} that opens")
+        return found
+
+
+def forget_old(cache: Path) -> None:
+    """Remove the packages whose recipes have changed since."""
+    current = {f"{recipe.stem}-{sample(recipe.stem).key}" for recipe in SAMPLES.glob("*.toml")}
+    for folder in cache.glob("*-*"):
+        if folder.is_dir() and not folder.name.startswith(".") and folder.name not in current:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _package(folder: Path) -> Path | None:
+    found = next(iter(folder.glob("*.ovp")), None)
+    if found is None or found in _opened:
+        return found
+    try:
+        _sequencer("inspect", found)
+    except RuntimeError:
+        return None
+    _opened.add(found)
+    return found
+
+
+def _sequencer(*words: str | Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "sequencer", *map(str, words)],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+        check=False,
+    )
+    if done.returncode:
+        said = "\n".join(done.stdout.strip().splitlines()[-15:])
+        raise RuntimeError(f"sequencer {' '.join(map(str, words))} ended with {done.returncode}:\n{said}")
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
