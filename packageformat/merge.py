@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from packageformat.columns import Columns
 from packageformat.entry import Kind, Node, Xattrs
 from packageformat.errors import FormatError
-from packageformat.limits import BLOCKS_MAX, STACK_MAX, TREE_ENTRIES_MAX
+from packageformat.limits import STACK_MAX, TREE_ENTRIES_MAX
 from packageformat.tree import Tree, build_tree
 
 _FOLDER, _FILE, _SYMLINK, _HARDLINK, _WHITEOUT = (int(kind) for kind in Kind)
@@ -106,15 +106,13 @@ def merge(trees: Sequence[Tree]) -> Merged:
     if len(sources) > TREE_ENTRIES_MAX:
         raise FormatError(f"packages that show {len(sources)} entries together, allowed {TREE_ENTRIES_MAX}")
     tree = _tree_of(trees, sources, bytes(depths), parents)
-    if tree.block_count > BLOCKS_MAX * STACK_MAX:
-        raise FormatError(f"packages that show {tree.block_count} blocks together")
     return Merged(tree, sources)
 
 
 def _tree_of(
     trees: Sequence[Tree], sources: Sequence[tuple[int, int]], depths: bytes, parents: Sequence[int]
 ) -> Tree:
-    """Return the tree of entries that were chosen, each with its attributes; hard links find one another again.."""
+    """Return the tree of the chosen entries; names of one file find one another again."""
     kinds = bytearray(len(sources))
     links = [-1] * len(sources)
     # Where a layer has hard links: the merged place of each file's first visible name.
@@ -134,7 +132,7 @@ def _tree_of(
                 holders[index] = holder
             else:
                 kind, links[index] = _HARDLINK, first
-                # A HARDLINK has no attributes: the root of a whiteout-free tree never is one, so mark it.
+                # A HARDLINK has no attributes of its own.
                 holders[index] = (layer, -1)
         elif kind == _SYMLINK:
             targets[index] = tree.targets[entry]
@@ -170,14 +168,15 @@ def _same_content(base_entry: int, captured_entry: int) -> bool:
 
 
 def diff(base: Tree, captured: Tree, same_content: Callable[[int, int], bool] = _same_content) -> Tree:
-    """Return the layer that turns `base` into `captured`: merge([base, diff(base, captured)]).tree == captured.
+    """Return the layer that turns `base` into `captured`.
+
+    Merging that layer over `base` gives `captured` again.
 
     Args:
         base: a merged tree, without whiteouts or opaque folders.
         captured: the tree as it is after; likewise.
-        same_content: whether a file of `base` and a file of `captured` (indexes of their FILE entries),
-        of one path and
-            with equal attributes, hold the same bytes.
+        same_content: whether a file of `base` and a file of `captured` (indexes of their FILE entries), of one
+            path and with equal attributes, hold the same bytes.
     """
     base_paths = base.paths()
     base_index = {path: index for index, path in enumerate(base_paths)}

@@ -207,7 +207,7 @@ def _section(header: Header, head: bytes, section: Section) -> bytes:
 def assemble_head(
     manifest_bytes: bytes, signature: bytes, tree: Tree, block_ids: bytes, layout: Layout, blocks_size: int
 ) -> bytes:
-    """Return everything of a package file before its blocks, which follow in the order of the layout's frames.
+    """Return everything of a package file before its blocks, which follow in the layout's order.
 
     Args:
         manifest_bytes: the encoded manifest.
