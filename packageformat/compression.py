@@ -14,6 +14,11 @@ from packageformat.limits import COMPRESSION_RATIO_MAX
 
 _WINDOW_MAX = 8 << 20
 
+_DESCRIPTOR = 4
+"""Where the frame header's descriptor is; zstd ignores one of its bits, so a flip there would go unseen."""
+
+_UNUSED_BIT = 0x10
+
 
 def compress(plain: bytes, level: int = 9, dictionary: bytes = b"") -> bytes:
     """Return `plain` as one zstd frame; `dictionary` is raw content that the reader has as well."""
@@ -42,6 +47,8 @@ def decompress(stored: bytes, plain_size: int, dictionary: bytes = b"") -> bytes
     if plain_size > len(stored) * COMPRESSION_RATIO_MAX:
         raise FormatError(f"{len(stored)} compressed bytes cannot hold {plain_size}")
     try:
+        if len(stored) > _DESCRIPTOR and stored[_DESCRIPTOR] & _UNUSED_BIT:
+            raise FormatError("a compressed frame with a bit set that must be clear")
         declared = zstandard.get_frame_parameters(stored).content_size
         if declared != plain_size:
             raise FormatError(f"a compressed frame of {declared} bytes where {plain_size} were expected")

@@ -175,8 +175,8 @@ def diff(base: Tree, captured: Tree, same_content: Callable[[int, int], bool] = 
     Args:
         base: a merged tree, without whiteouts or opaque folders.
         captured: the tree as it is after; likewise.
-        same_content: whether a file of `base` and a file of `captured` (indexes of their FILE entries), of one
-            path and with equal attributes, hold the same bytes.
+        same_content: whether a file of `base` and a file of `captured` (indexes of their FILE entries), of
+            one path and with equal attributes, hold the same bytes.
     """
     base_paths = base.paths()
     base_index = {path: index for index, path in enumerate(base_paths)}
