@@ -35,12 +35,14 @@ class Sample:
 
 
 def sample(name: str, folder: Path = SAMPLES) -> Sample:
-    """Return the sample `name`.
+    """Return the sample `name`, whose recipe lies in `folder` or here.
 
     Raises:
         FileNotFoundError: there is no such recipe.
     """
     recipe = folder / f"{name}.toml"
+    if not recipe.exists():
+        recipe, folder = SAMPLES / f"{name}.toml", SAMPLES
     content = recipe.read_bytes()
     told: dict[str, Any] = tomllib.loads(content.decode())
     base = str(told["package"].get("base", ""))
@@ -55,10 +57,11 @@ def sample(name: str, folder: Path = SAMPLES) -> Sample:
     return Sample(name, recipe, base, digest.hexdigest()[:16])
 
 
-def stack(name: str, cache: Path, say: Callable[[str], None] = print) -> list[Path]:
+def stack(name: str, cache: Path, say: Callable[[str], None] = print, folder: Path = SAMPLES) -> list[Path]:
     """Return the packages that `name` runs on and itself, runtimes first, sequencing what is not there."""
-    wanted = sample(name)
-    return [*(stack(wanted.base, cache, say) if wanted.base else []), sequenced(name, cache, say)]
+    wanted = sample(name, folder)
+    below = stack(wanted.base, cache, say, folder) if wanted.base else []
+    return [*below, sequenced(name, cache, say, folder)]
 
 
 def publisher_key(cache: Path) -> Path:
@@ -70,29 +73,28 @@ def publisher_key(cache: Path) -> Path:
     return key
 
 
-def sequenced(name: str, cache: Path, say: Callable[[str], None] = print) -> Path:
+def sequenced(name: str, cache: Path, say: Callable[[str], None] = print, folder: Path = SAMPLES) -> Path:
     """Return the package file of the sample `name` in `cache`; two callers at once make it once.
 
     Raises:
         RuntimeError: the sequencer failed; the message holds its last lines.
     """
-    wanted = sample(name)
-    base = sequenced(wanted.base, cache, say) if wanted.base else None
-    folder = cache / f"{name}-{wanted.key}"
+    wanted = sample(name, folder)
+    base = sequenced(wanted.base, cache, say, folder) if wanted.base else None
+    kept = cache / f"{name}-{wanted.key}"
     with _locked(cache / f"{name}.lock"):
-        found = _package(folder)
+        found = _package(kept)
         if found is not None:
             return found
         key = publisher_key(cache)
         say(f"sequencing {name} (this takes a while, and is kept)")
         with tempfile.TemporaryDirectory(prefix=f".{name}-", dir=cache) as work:
-            _sequencer(
-                "build", wanted.recipe, *(["--base", base] if base else []), "--key", key, "--output", work
-            )
-            shutil.rmtree(folder, ignore_errors=True)
+            below: list[str | Path] = [] if base is None else ["--base", base]
+            _sequencer("build", wanted.recipe, *below, "--key", key, "--output", work)
+            shutil.rmtree(kept, ignore_errors=True)
             Path(work).chmod(0o755)
-            shutil.copytree(work, folder, copy_function=os.link)
-        found = _package(folder)
+            shutil.copytree(work, kept, copy_function=os.link)
+        found = _package(kept)
         if found is None:
             raise RuntimeError(f"the sequencer made no package of {name} that opens")
         return found

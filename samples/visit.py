@@ -1,0 +1,154 @@
+"""One user's side of a demonstration: signs in, starts applications, sees their windows.
+
+Drives the program `appclient` exactly as that user would, with nothing of the caller's environment.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+from samples.demonstration import DemonstrationUser
+from sequencer.display import Display
+from sequencer.screen import Screen, Window
+
+
+@dataclass(slots=True)
+class Launch:
+    """A started application. `window` is its first real window, `seconds` from the start until it was mapped."""
+
+    process: subprocess.Popen[str]
+    started: float
+    said: IO[str]
+    window: Window | None = None
+    seconds: float | None = None
+
+    def output(self) -> str:
+        """Return what it has written so far."""
+        self.said.flush()
+        return os.pread(self.said.fileno(), 1 << 20, 0).decode(errors="replace")
+
+    def end(self, grace_s: float = 5.0) -> int:
+        """Ask it to end, then make it; return its exit status."""
+        for step in (signal.SIGTERM, signal.SIGKILL):
+            if self.process.poll() is None:
+                with suppress(ProcessLookupError):
+                    os.killpg(self.process.pid, step)
+                with suppress(subprocess.TimeoutExpired):
+                    self.process.wait(grace_s)
+        self.said.close()
+        return self.process.wait()
+
+
+class Visit:
+    """What one user does on this machine.
+
+    Args:
+        user: who.
+        programs: the folder that holds `appclient`.
+        environment: added to a fresh login's, such as a display's.
+        prefix: what starts each program, such as `ip netns exec NAME`.
+    """
+
+    def __init__(
+        self,
+        user: DemonstrationUser,
+        programs: Path,
+        environment: Mapping[str, str] | None = None,
+        prefix: Sequence[str] = (),
+    ) -> None:
+        self.user, self._program, self._prefix = user, programs / "appclient", list(prefix)
+        self._environment = dict(environment or {})
+        self._display: Display | None = None
+
+    def use(self, display: Display) -> None:
+        """Show windows on `display`: the user gets its cookie."""
+        authority = self.user.runtime / "Xauthority"
+        display.write_authority(authority, (self.user.uid, self.user.gid))
+        self._environment |= {"DISPLAY": display.name, "XAUTHORITY": str(authority)}
+        self._display = display
+
+    def appclient(
+        self, *words: str | Path, stdin: str = "", timeout_s: float = 120, check: bool = True
+    ) -> subprocess.CompletedProcess[str]:
+        """Run `appclient` with `words` to its end.
+
+        Raises:
+            RuntimeError: `check`, and it did not end with 0.
+        """
+        return self.user.run(
+            [self._program, *words],
+            environment=self._environment,
+            prefix=self._prefix,
+            stdin=stdin,
+            timeout_s=timeout_s,
+            check=check,
+        )
+
+    def login(self, url: str, name: str, password: str, fingerprint: str = "") -> None:
+        """Sign in to the server at `url`, accepting its certificate by `fingerprint` if it needs that."""
+        accept = ["--fingerprint", fingerprint] if fingerprint else []
+        self.appclient("login", url, "--user", name, "--password-stdin", *accept, stdin=password + "\n")
+        self.appclient("refresh")
+
+    def status(self) -> dict[str, Any]:
+        """Return what `appclient status --json` says."""
+        return dict(json.loads(self.appclient("status", "--json").stdout))
+
+    def start(self, application: str, *files: str | Path) -> Launch:
+        """Start `application` on `files` and return at once."""
+        said = tempfile.TemporaryFile("w+", errors="replace")
+        started = time.monotonic()
+        process = self.user.popen(
+            [self._program, "run", application, *files],
+            environment=self._environment,
+            prefix=self._prefix,
+            stdout=said,
+            stderr=subprocess.STDOUT,
+        )
+        return Launch(process, started, said)
+
+    def launch(
+        self, application: str, *files: str | Path, screen: Screen | None = None, timeout_s: float = 180
+    ) -> Launch:
+        """Start `application` and wait for its first window on the display in use (or on `screen`).
+
+        Raises:
+            RuntimeError: it ended, or `timeout_s` seconds passed, without one; the message holds what it said.
+        """
+        assert screen is not None or self._display is not None, "there is no display"
+        own = self._display.screen() if screen is None and self._display is not None else None
+        looking = screen or own
+        assert looking is not None
+        looking.forget()
+        launch = self.start(application, *files)
+        try:
+            launch.window = looking.first_window(timeout_s, ended=lambda: launch.process.poll() is not None)
+            if launch.window is None:
+                said = launch.output()[-2000:]
+                raise RuntimeError(
+                    f"{application} showed no window in {time.monotonic() - launch.started:.0f} s"
+                    f" (exit status {launch.process.poll()}): {said}"
+                )
+            launch.seconds = launch.window.mapped_at - launch.started
+        except BaseException:
+            launch.end()
+            raise
+        finally:
+            if own is not None:
+                own.close()
+        return launch
+
+    def leave(self) -> None:
+        """End the agent, as at a logout."""
+        with suppress(RuntimeError, subprocess.TimeoutExpired):
+            self.appclient("stop", timeout_s=20)
