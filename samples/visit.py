@@ -24,7 +24,7 @@ from sequencer.screen import Screen, Window
 
 @dataclass(slots=True)
 class Launch:
-    """A started application. `window` is its first real window, `seconds` from the start until it was mapped."""
+    """A started application; `seconds` lie between its start and the mapping of `window`, its first."""
 
     process: subprocess.Popen[str]
     started: float
@@ -77,6 +77,10 @@ class Visit:
         self._environment |= {"DISPLAY": display.name, "XAUTHORITY": str(authority)}
         self._display = display
 
+    def add_environment(self, more: Mapping[str, str]) -> None:
+        """Add `more` to what this user's programs see, such as a display that is not ours."""
+        self._environment |= more
+
     def appclient(
         self, *words: str | Path, stdin: str = "", timeout_s: float = 120, check: bool = True
     ) -> subprocess.CompletedProcess[str]:
@@ -106,7 +110,7 @@ class Visit:
 
     def start(self, application: str, *files: str | Path) -> Launch:
         """Start `application` on `files` and return at once."""
-        said = tempfile.TemporaryFile("w+", errors="replace")
+        said = _scratch()
         started = time.monotonic()
         process = self.user.popen(
             [self._program, "run", application, *files],
@@ -123,7 +127,7 @@ class Visit:
         """Start `application` and wait for its first window on the display in use (or on `screen`).
 
         Raises:
-            RuntimeError: it ended, or `timeout_s` seconds passed, without one; the message holds what it said.
+            RuntimeError: it ended, or `timeout_s` seconds passed, without one; the message says what it said.
         """
         assert screen is not None or self._display is not None, "there is no display"
         own = self._display.screen() if screen is None and self._display is not None else None
@@ -133,22 +137,29 @@ class Visit:
         launch = self.start(application, *files)
         try:
             launch.window = looking.first_window(timeout_s, ended=lambda: launch.process.poll() is not None)
-            if launch.window is None:
-                said = launch.output()[-2000:]
-                raise RuntimeError(
-                    f"{application} showed no window in {time.monotonic() - launch.started:.0f} s"
-                    f" (exit status {launch.process.poll()}): {said}"
-                )
-            launch.seconds = launch.window.mapped_at - launch.started
-        except BaseException:
-            launch.end()
-            raise
         finally:
             if own is not None:
                 own.close()
+            if launch.window is None:
+                waited, said, status = (
+                    time.monotonic() - launch.started,
+                    launch.output(),
+                    launch.process.poll(),
+                )
+                launch.end()
+        if launch.window is None:
+            status_text = "it still ran" if status is None else f"it ended with {status}"
+            raise RuntimeError(
+                f"{application} showed no window in {waited:.0f} s ({status_text}): {said[-2000:].strip()}"
+            )
+        launch.seconds = launch.window.mapped_at - launch.started
         return launch
 
     def leave(self) -> None:
         """End the agent, as at a logout."""
         with suppress(RuntimeError, subprocess.TimeoutExpired):
             self.appclient("stop", timeout_s=20)
+
+
+def _scratch() -> IO[str]:
+    return tempfile.TemporaryFile("w+", errors="replace")
