@@ -32,6 +32,9 @@ PREAMBLE = struct.Struct("<8sHH4x")
 EXTENT = struct.Struct("<QQQ")
 """Offset, stored size, plain size; one for each section, in order, after the preamble."""
 
+HEAD_DIGEST_OFFSET = HEADER_SIZE - 2 * DIGEST_SIZE
+"""SHA-256 of the stored bytes between the header and the blocks: no damage there goes unseen."""
+
 CHECKSUM_OFFSET = HEADER_SIZE - DIGEST_SIZE
 """SHA-256 of all bytes before it. It finds damage; trust comes from the signature."""
 
@@ -79,10 +82,13 @@ class Header:
     """All sections. They follow one another without gaps, so they cannot overlap."""
 
     sections: Mapping[Section, Extent]
+    head_digest: bytes  # SHA-256 of the stored bytes from the end of the header to the first block
 
     def __post_init__(self) -> None:
         if set(self.sections) != set(Section):
             raise FormatError("a header without all sections")
+        if len(self.head_digest) != DIGEST_SIZE:
+            raise FormatError("a header with a digest that is not one")
         position = HEADER_SIZE
         for section in Section:
             extent = self.sections[section]
@@ -98,7 +104,7 @@ class Header:
             raise FormatError("a header whose signature is not of its size")
 
     def __hash__(self) -> int:
-        return hash(tuple(self.sections[section] for section in Section))
+        return hash(self.head_digest)
 
     @property
     def head_size(self) -> int:
@@ -111,7 +117,7 @@ class Header:
         return self.sections[Section.BLOCKS].end
 
 
-def header_of_sizes(sizes: Mapping[Section, tuple[int, int]]) -> Header:
+def header_of_sizes(sizes: Mapping[Section, tuple[int, int]], head_digest: bytes) -> Header:
     """Return the header of a file whose sections have these stored and plain sizes."""
     extents: dict[Section, Extent] = {}
     position = HEADER_SIZE
@@ -119,7 +125,7 @@ def header_of_sizes(sizes: Mapping[Section, tuple[int, int]]) -> Header:
         stored_size, plain_size = sizes[section]
         extents[section] = Extent(position, stored_size, plain_size)
         position += stored_size
-    return Header(extents)
+    return Header(extents, head_digest)
 
 
 def encode_header(header: Header) -> bytes:
@@ -128,7 +134,7 @@ def encode_header(header: Header) -> bytes:
     for section in Section:
         extent = header.sections[section]
         parts.append(EXTENT.pack(extent.offset, extent.stored_size, extent.plain_size))
-    front = b"".join(parts).ljust(CHECKSUM_OFFSET, b"\0")
+    front = b"".join(parts).ljust(HEAD_DIGEST_OFFSET, b"\0") + header.head_digest
     return front + sha256(front).digest()
 
 
@@ -154,7 +160,8 @@ def decode_header(data: bytes) -> Header:
         {
             section: Extent(*EXTENT.unpack_from(data, PREAMBLE.size + section * EXTENT.size))
             for section in Section
-        }
+        },
+        data[HEAD_DIGEST_OFFSET:CHECKSUM_OFFSET],
     )
     if encode_header(header) != data:
         raise FormatError("a header with bytes where there must be zeros")
@@ -162,10 +169,11 @@ def decode_header(data: bytes) -> Header:
 
 
 def header_value(header: Header) -> Value:
-    """Return `header` as a value: the stored and plain size of each section, in order."""
-    return tuple(
+    """Return `header` as a value: the stored and plain size of each section, in order, and the digest."""
+    sizes = tuple(
         (header.sections[section].stored_size, header.sections[section].plain_size) for section in Section
     )
+    return (*sizes, header.head_digest)
 
 
 def header_of(value: Value) -> Header:
@@ -174,9 +182,9 @@ def header_of(value: Value) -> Header:
     Raises:
         FormatError: it is not one.
     """
-    record = Record(value, "header", len(Section))
+    record = Record(value, "header", len(Section) + 1)
     sizes: dict[Section, tuple[int, int]] = {}
     for section in Section:
         extent = Record(record.value(), "section", 2)
         sizes[section] = (extent.number(1 << 62), extent.number(1 << 62))
-    return header_of_sizes(sizes)
+    return header_of_sizes(sizes, record.digest())

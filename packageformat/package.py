@@ -161,6 +161,8 @@ class PackageParser:
         return header
 
     def _parse(self, header: Header, head: bytes) -> Package:
+        if sha256(memoryview(head)[HEADER_SIZE:]).digest() != header.head_digest:
+            raise FormatError("a package that is damaged before its blocks")
         manifest_bytes = _section(header, head, Section.MANIFEST)
         version = version_id(manifest_bytes)
         if self._expected is not None and version != self._expected:
@@ -229,5 +231,6 @@ def assemble_head(
         section: compress(plain, 19) if section in COMPRESSED else plain for section, plain in plains.items()
     }
     sizes = {section: (len(stored[section]), len(plain)) for section, plain in plains.items()}
-    header = header_of_sizes({**sizes, Section.BLOCKS: (blocks_size, blocks_size)})
-    return encode_header(header) + b"".join(stored[section] for section in plains)
+    head = b"".join(stored[section] for section in plains)
+    header = header_of_sizes({**sizes, Section.BLOCKS: (blocks_size, blocks_size)}, sha256(head).digest())
+    return encode_header(header) + head

@@ -10,7 +10,7 @@ from packageformat.errors import SignatureError
 from packageformat.hashing import digest
 from packageformat.limits import PUBLIC_KEY_SIZE, SEED_SIZE, SIGNATURE_SIZE
 
-DOMAINS = ("manifest", "pointer", "publishing")
+DOMAINS = ("manifest", "pointer", "publishing", "token")
 """What a signature may be for; one for a pointer is nothing on a manifest."""
 
 PREFIX = b"millstream 1 "
