@@ -1,0 +1,43 @@
+"""Run a program as an ordinary user on an overlay over a plain folder: the baseline of the benchmark.
+
+    python overlaid.py LOWER SCRATCH XAUTHORITY COMMAND...
+
+The same composition as a bubble's (user namespace, overlayfs with userxattr, bubblewrap, private home), but
+the lower layer lies on the local disk, complete. It stands alone: the user it runs as cannot read the clone.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+from bubble import namespaces
+
+
+def main() -> None:
+    """Compose, and become bubblewrap."""
+    lower, scratch, authority = (Path(word) for word in sys.argv[1:4])
+    for name in ("upper", "work", "merged", "home"):
+        (scratch / name).mkdir(parents=True, exist_ok=True)
+    passwd = scratch / "passwd"
+    uid, gid = os.getuid(), os.getgid()
+    passwd.write_text(f"root:x:0:0:root:/root:/bin/sh\nuser:x:{uid}:{gid}:user:/home/user:/bin/sh\n")
+    namespaces.unshare(namespaces.CLONE_NEWUSER | namespaces.CLONE_NEWNS)
+    namespaces.map_own_ids(uid, gid)
+    namespaces.mount("none", "/", "", namespaces.MS_REC | namespaces.MS_PRIVATE)
+    namespaces.mount_overlay(lower, scratch / "upper", scratch / "work", scratch / "merged")
+    arguments = [
+        *("bwrap", "--bind", str(scratch / "merged"), "/", "--dev", "/dev", "--proc", "/proc"),
+        *("--tmpfs", "/tmp", "--tmpfs", "/run", "--dir", "/tmp/.X11-unix", "--tmpfs", "/home"),
+        *("--ro-bind", "/tmp/.X11-unix", "/tmp/.X11-unix", "--ro-bind", str(authority), "/run/Xauthority"),
+        *("--ro-bind", str(passwd), "/etc/passwd", "--bind", str(scratch / "home"), "/home/user"),
+        *("--unshare-pid", "--unshare-ipc", "--unshare-uts", "--unshare-net", "--die-with-parent"),
+        *("--setenv", "HOME", "/home/user", "--setenv", "XAUTHORITY", "/run/Xauthority"),
+        *("--unsetenv", "XDG_RUNTIME_DIR", "--chdir", "/home/user", "--", *sys.argv[4:]),
+    ]
+    os.execvp("bwrap", arguments)
+
+
+if __name__ == "__main__":
+    main()

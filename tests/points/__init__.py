@@ -1,0 +1,1 @@
+"""What each topic promises, measured: `tests/show TOPIC [POINT...]`."""

@@ -1,0 +1,1 @@
+const char *probe_version(void) { return PROBE_VERSION; }

@@ -1,0 +1,138 @@
+"""Everything at once, for real: a server with packages, a user without rights, a display.
+
+    with stage() as on:
+        on.publish("galculator")
+        launch = on.visit.launch("galculator")
+
+Used by the system tests, by `tests/points` and by `tests/bench`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sys
+import tempfile
+import tomllib
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from samples import sequenced
+from samples.demonstration import DemonstrationUser, demonstration_user, installed_programs, open_fuse_device
+from samples.service import Service
+from samples.visit import Visit
+from sequencer.display import Display
+
+SAMPLE_NAMES = tuple(
+    sorted(
+        path.stem
+        for path in sequenced.SAMPLES.glob("*.toml")
+        if tomllib.loads(path.read_text(encoding="utf-8"))["package"].get("kind", "application")
+        == "application"
+    )
+)
+"""Every sample that is an application."""
+
+RECIPES = Path(__file__).parent / "points" / "recipes"
+"""Recipes of packages that only tests need."""
+
+
+def package_cache() -> Path:
+    """Return the folder where sequenced packages are kept between runs."""
+    told = os.environ.get("MILLSTREAM_TEST_CACHE")
+    cache = (
+        Path(told)
+        if told
+        else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "millstream-tests"
+    )
+    cache.mkdir(parents=True, exist_ok=True)
+    return cache
+
+
+def say(line: str) -> None:
+    """Tell what takes a while."""
+    print(f"· {line}", file=sys.stderr, flush=True)
+
+
+@dataclass(slots=True)
+class Stage:
+    """What is there. `folder` is for the test's own files and is readable by `user`."""
+
+    programs: Path
+    cache: Path
+    folder: Path
+    service: Service
+    user: DemonstrationUser
+    display: Display
+    visit: Visit
+    password: str = "correct horse"
+    _published: set[str] = field(default_factory=set)
+
+    def package(self, name: str) -> Path:
+        """Return the package file of a sample, or of one of the tests' own recipes."""
+        return sequenced.sequenced(name, self.cache, say, RECIPES)
+
+    def publish(self, name: str, group: str = "everybody") -> list[Path]:
+        """Sequence `name` if need be, import it with what it runs on, and let `group` run it."""
+        packages = sequenced.stack(name, self.cache, say, RECIPES)
+        for package in packages:
+            if package.name not in self._published:
+                self.service.command("import", package)
+                self._published.add(package.name)
+        self.service.entitle(name, group)
+        return packages
+
+    def sign_in(self, visit: Visit | None = None, name: str = "demo") -> None:
+        """Sign `visit` (or the stage's own) in as `name`."""
+        (visit or self.visit).login(self.service.url, name, self.password, self.service.fingerprint)
+
+    def forget(self) -> None:
+        """Empty the client: agent ended, no cache, no bubbles, no private homes; still signed in."""
+        self.visit.leave()
+        self.user.end_processes()
+        for place in (".cache/millstream", ".local/state/millstream"):
+            shutil.rmtree(self.user.home / place, ignore_errors=True)
+
+    def listed(self) -> list[dict[str, Any]]:
+        """Return what `appclient list --json` says."""
+        told = json.loads(self.visit.appclient("list", "--json").stdout)
+        return list(told["applications"] if isinstance(told, dict) else told)
+
+
+@contextmanager
+def stage(
+    name: str = "millstream-test",
+    *,
+    host: str = "127.0.0.1",
+    server_prefix: Sequence[str] = (),
+    client_prefix: Sequence[str] = (),
+    size: tuple[int, int] = (1280, 800),
+) -> Iterator[Stage]:
+    """Set up a server (user `demo` in group `everybody`, nothing published), a user and a display.
+
+    The user is not signed in yet. Everything is ended and removed with the block.
+    """
+    with ExitStack() as undo:
+        programs = installed_programs()
+        cache = package_cache()
+        folder = Path(undo.enter_context(tempfile.TemporaryDirectory(prefix=f"{name}-")))
+        folder.chmod(0o755)
+        log = folder / "access.log"
+        service = Service(
+            folder / "server", programs / "streamserver", host=host, prefix=server_prefix, log=log
+        )
+        undo.enter_context(service)
+        service.command("trust", "add", sequenced.publisher_key(cache).with_suffix(".pub"))
+        undo.enter_context(open_fuse_device())
+        user = undo.enter_context(demonstration_user(name))
+        display = undo.enter_context(Display(*size))
+        visit = Visit(user, programs, prefix=client_prefix)
+        visit.use(display)
+        undo.callback(visit.leave)
+        made = Stage(programs, cache, folder, service, user, display, visit)
+        service.person("demo", made.password, "everybody")
+        yield made
