@@ -1,0 +1,103 @@
+"""`streamserver serve`: run the server."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import sys
+from pathlib import Path
+
+from packageformat.signature import fingerprint
+from streamserver.serving import DEFAULT_LISTEN, Serving, Settings, address_of_text, choose_tls
+from streamserver.serving import run as run_server
+from streamserver.statearguments import add_state_arguments, state_arguments
+from streamserver.statefolder import explained
+from streamserver.store import Store
+from streamserver.watcher import Patience
+
+EPILOG = """\
+examples:
+  streamserver serve /srv/millstream
+  streamserver serve /srv/millstream --listen 0.0.0.0:8470 --certificate apps.pem --key apps.key
+  streamserver serve /srv/millstream --listen 127.0.0.1:0 --json
+
+Packages dropped into DIR/incoming are imported while it runs; refused ones are moved to DIR/rejected,
+with the reason beside them. SIGTERM and Ctrl-C stop it after the requests under way (10 s at most).
+"""
+
+
+def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the command."""
+    parser = subparsers.add_parser(
+        "serve",
+        help="run the server",
+        description="Serve clients, and import what is dropped into DIR/incoming.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add_state_arguments(parser, json=True)
+    parser.add_argument("--listen", default=DEFAULT_LISTEN, metavar="HOST:PORT", help="default: %(default)s")
+    parser.add_argument("--certificate", type=Path, metavar="PEM", help="TLS certificate, with its chain")
+    parser.add_argument("--key", type=Path, metavar="PEM", help="its private key")
+    parser.add_argument(
+        "--no-tls", action="store_true", help="plain HTTP; nobody can sign in from another machine then"
+    )
+    parser.add_argument("--access-log", type=Path, metavar="FILE", help="default: standard error")
+    parser.add_argument(
+        "--quiet-s", type=float, default=1.0, metavar="S", help="dropped files must be unchanged so long"
+    )
+    parser.add_argument(
+        "--patience-s",
+        type=float,
+        default=30.0,
+        metavar="S",
+        help="a dropped file cut short may grow so long",
+    )
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run the command."""
+    path, _ = state_arguments(args, 0)
+    address = address_of_text(args.listen)
+    _log_to(args.access_log)
+
+    def settings_of(store: Store) -> Settings:
+        own = (store.folder.certificate, store.folder.certificate_key)
+        tls = choose_tls(address, own, (args.certificate, args.key), plain=args.no_tls)
+        return Settings(address, tls, Patience(args.quiet_s, args.patience_s))
+
+    def ready(serving: Serving) -> None:
+        if args.json:
+            told = {
+                "event": "serving",
+                "url": serving.url,
+                "key": serving.key.hex(),
+                "key_fingerprint": fingerprint(serving.key),
+                "path": str(path.absolute()),
+            }
+            print(json.dumps(told), flush=True)
+        else:
+            print(f"serving {path} on {serving.url}", flush=True)
+
+    run_server(path, settings_of, ready)
+    return 0
+
+
+def _log_to(access_log: Path | None) -> None:
+    """Send events to standard error, and the access log there or to its file."""
+    events = logging.getLogger("streamserver")
+    events.setLevel(logging.INFO)
+    events.propagate = False
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    events.handlers = [handler]
+    access = logging.getLogger("streamserver.access")
+    access.propagate = False
+    target: logging.Handler = logging.StreamHandler(sys.stderr)
+    if access_log is not None:
+        with explained(access_log):
+            target = logging.FileHandler(access_log, delay=False)
+    target.setFormatter(logging.Formatter("%(message)s"))
+    access.handlers = [target]
