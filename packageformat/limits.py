@@ -107,7 +107,7 @@ PACK_DIRECTORY_BYTES_MAX = 8 << 20
 """Plain bytes of a launch pack's directory."""
 
 PACK_FRAMES_MAX = 1 << 16
-PACK_BLOCKS_MAX = 1 << 18
+PACK_BLOCKS_MAX = 1 << 16
 PACK_EXTENTS_MAX = 1 << 19
 
 # Memory: what a parser may take above its input, whatever the input
