@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from samples.demonstration import demonstration_user, open_fuse_device, root
-from samples.sequenced import forget_old, publisher_key, stack
+from samples.sequenced import forget_old, public_key, stack
 from samples.service import Service
 from samples.visit import Launch, Visit
 from sequencer.display import Display
@@ -91,7 +91,7 @@ def run(options: Options) -> dict[str, Any]:
     with ExitStack() as undo:
         folder = Path(undo.enter_context(tempfile.TemporaryDirectory(prefix="server-", dir=options.cache)))
         service = undo.enter_context(Service(folder / "state", programs / "streamserver"))
-        service.command("trust", "add", publisher_key(options.cache).with_suffix(".pub"))
+        service.command("trust", "add", public_key(options.cache))
         password = secrets.token_urlsafe(12)
         service.person("demo", password, "everybody")
         service.publish(packages, "everybody")

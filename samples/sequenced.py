@@ -73,6 +73,12 @@ def publisher_key(cache: Path) -> Path:
     return key
 
 
+def public_key(cache: Path) -> Path:
+    """Return the file with the public half of `publisher_key`."""
+    key = publisher_key(cache)
+    return key.with_name(f"{key.name}.pub")
+
+
 def sequenced(name: str, cache: Path, say: Callable[[str], None] = print, folder: Path = SAMPLES) -> Path:
     """Return the package file of the sample `name` in `cache`; two callers at once make it once.
 

@@ -126,7 +126,7 @@ def stage(
             folder / "server", programs / "streamserver", host=host, prefix=server_prefix, log=log
         )
         undo.enter_context(service)
-        service.command("trust", "add", sequenced.publisher_key(cache).with_suffix(".pub"))
+        service.command("trust", "add", sequenced.public_key(cache))
         undo.enter_context(open_fuse_device())
         user = undo.enter_context(demonstration_user(name))
         display = undo.enter_context(Display(*size))

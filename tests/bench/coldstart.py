@@ -19,7 +19,7 @@ from typing import Any
 from samples import sequenced
 from samples.visit import Launch
 from tests.bench.link import SERVER_ADDRESS, Link, slow_link
-from tests.packages import open_package, unpack
+from tests.packagefiles import open_package, unpack
 from tests.stage import RECIPES, Stage, say, stage
 
 GUI_SAMPLES = ("galculator", "inkscape", "firefox-esr", "libreoffice-writer")

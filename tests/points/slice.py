@@ -15,8 +15,8 @@ from dataclasses import asdict
 from pathlib import Path
 
 from samples.demonstration import CLONE
-from tests.pictures import is_drawn
 from tests.bench import coldstart
+from tests.pictures import is_drawn
 from tests.points.outcome import Outcome, Points
 from tests.points.slice_crashes import killed_agents
 from tests.points.slice_damage import flipped_bytes

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from samples.visit import Launch
 from sequencer.screen import Screen, Window
-from tests.packages import open_package
+from tests.packagefiles import open_package
 from tests.pictures import is_drawn
 from tests.points.hostfiles import changes, list_host
 from tests.points.outcome import Outcome

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.packages import open_package
+from tests.packagefiles import open_package
 from tests.pictures import is_drawn
 from tests.stage import SAMPLE_NAMES, Stage
 
