@@ -1,4 +1,4 @@
-"""A small package that has one of everything, and the documents that go with it. The same bytes every time."""
+"""A small package that has one of everything, and the documents that go with it; always the same bytes."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ NOW = 1_800_000_000
 
 _random = random.Random(2)
 CONTENTS: dict[bytes, bytes] = {
-    b"usr/bin/calculator": _random.randbytes(150_000),
+    b"usr/bin/calculator": _random.randbytes(1500) * 100,
     b"usr/share/applications/calculator.desktop": b"[Desktop Entry]\nName=Calculator\nExec=calculator %f\n",
     b"usr/share/calculator/digits": b"0123456789" * 1000,
     b"usr/share/calculator/digits.copy": b"0123456789" * 1000,
@@ -50,7 +50,11 @@ NODES: dict[bytes, Node] = {
     b"usr/share/calculator": Node(Kind.FOLDER, 0o755, opaque=True),
     b"usr/share/doc": Node(Kind.WHITEOUT),
     b"usr/share/icons": Node(
-        Kind.FOLDER, 0o700, 1000, 1000, xattrs=((b"system.posix_acl_access", b"\2\0\0\0"), (b"user.note", b""))
+        Kind.FOLDER,
+        0o700,
+        1000,
+        1000,
+        xattrs=((b"system.posix_acl_access", b"\2\0\0\0"), (b"user.note", b"")),
     ),
 }
 NODES |= {
@@ -146,7 +150,9 @@ def parse_package(file: bytes) -> Package:
 
 SAMPLE = make_sample()
 STACK = (
-    PackLayer(SAMPLE.package.version_id, SAMPLE.package.manifest.blocks_root, SAMPLE.package.tree.block_count),
+    PackLayer(
+        SAMPLE.package.version_id, SAMPLE.package.manifest.blocks_root, SAMPLE.package.tree.block_count
+    ),
 )
 EXTENTS = (
     PackExtent(0, 0, 3, 2),
@@ -172,7 +178,9 @@ def make_pointer() -> Pointer:
         object_size=len(SAMPLE.file),
         header=SAMPLE.package.header,
         packs=(
-            PackReference("org.example.Calculator", bubble_id([SAMPLE.package.version_id]), digest(b"pack"), 4711),
+            PackReference(
+                "org.example.Calculator", bubble_id([SAMPLE.package.version_id]), digest(b"pack"), 4711
+            ),
         ),
         generation=3,
         issued=NOW,
@@ -214,7 +222,7 @@ def package_file(
     blocks: bytes | None = None,
     stored: dict[Section, tuple[bytes, int]] | None = None,
 ) -> bytes:
-    """Return the sample's file with parts replaced, and everything outside the signature made to fit again."""
+    """Return the sample's file with parts replaced, and all that is not signed made to fit again."""
     package = SAMPLE.package
     manifest = package.manifest_bytes if manifest is None else manifest
     plains = {
