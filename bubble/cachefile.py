@@ -275,6 +275,42 @@ class CacheFile:
             _map_of(self.place).unlink(missing_ok=True)
 
 
+class PresenceMap:
+    """An open map, for a reader that asks often. It stays true while suppliers write."""
+
+    __slots__ = ("_descriptor", "_size")
+
+    def __init__(self, descriptor: int, size: int) -> None:
+        self._descriptor = descriptor
+        self._size = size
+
+    @classmethod
+    def of(cls, place: Path, size: int) -> PresenceMap | None:
+        """Return the map of the content at `place`, of `size` bytes, or None if there is none: it is whole.
+
+        Open the content first: a map comes before and goes after.
+        """
+        try:
+            return cls(os.open(_map_of(place), os.O_RDONLY | os.O_CLOEXEC), size)
+        except FileNotFoundError:
+            return None
+
+    def pages(self, block: int) -> int:
+        """Return which pages of a block are here: bit n for page n."""
+        data = os.pread(self._descriptor, 2, _HEADER.size + 2 * block)
+        return int(_PRESENCE.unpack(data.ljust(2, b"\0"))[0]) & page_mask(self._size, block)
+
+    def hashes(self, block: int) -> bytes:
+        """Return the hashes of a block's pages, as far as the map has them; the caller checks them."""
+        size = page_mask(self._size, block).bit_length() * DIGEST_SIZE
+        offset = hashes_offset(self._size) + block * PAGES_A_BLOCK * DIGEST_SIZE
+        return os.pread(self._descriptor, size, offset).ljust(size, b"\0")
+
+    def close(self) -> None:
+        """Close the map."""
+        os.close(self._descriptor)
+
+
 def _map_of(place: Path) -> Path:
     return place.with_name(place.name + ".map")
 

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from hashlib import sha256
 
+from bubble.mountpoints import MOUNT_FILES, MOUNT_FOLDERS
 from bubble.viewimage import COUNTS, MAGIC, NO_CONTENT
 from packageformat.entry import Kind, Node
 from packageformat.errors import FormatError
@@ -16,25 +17,6 @@ from packageformat.hashing import file_content_id
 from packageformat.limits import DIGEST_SIZE
 from packageformat.merge import merge
 from packageformat.tree import Tree, build_tree
-
-MOUNT_FOLDERS = (b"dev", b"proc", b"sys", b"tmp", b"run", b"home", b"root", b"mnt", b"media")
-"""Folders that every bubble has, because something is mounted there."""
-
-FONT_CONFIGURATION = b"etc/fonts/conf.d/05-millstream-host.conf"
-
-MOUNT_FILES = (
-    b"etc/passwd",
-    b"etc/group",
-    b"etc/hosts",
-    b"etc/hostname",
-    b"etc/nsswitch.conf",
-    b"etc/resolv.conf",
-    b"etc/localtime",
-    b"etc/timezone",
-    b"etc/machine-id",
-    FONT_CONFIGURATION,
-)
-"""Plain files that every bubble has, because the host's answer is bound there."""
 
 
 def compose(layers: Sequence[tuple[bytes, Tree, bytes]]) -> bytes:

@@ -1,0 +1,295 @@
+"""Makes a bubble that does not run yet, and finds one that does. The caller holds `state/lock`."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import secrets
+import select
+import shutil
+import socket
+import stat
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack, suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import bubble
+from bubble import hostreach
+from bubble.dbusproxy import start_proxy
+from bubble.errors import BubbleBusyError, LaunchError, NoFuseError, NoUserNamespacesError, OverlayError
+from bubble.identity import Person
+from bubble.keeper import KeeperTask
+from bubble.sandbox import namespace_flags
+from bubble.spec import BubbleSpec
+from bubble.view import ViewTask
+from packageformat.errors import MillstreamError
+
+RECORD = "running.json"
+"""In the bubble's folder while it runs."""
+
+UPPER_PATIENCE = 10.0
+"""Seconds to wait for an ending bubble to let go of the user's changes."""
+
+COMPOSE_PATIENCE = 30.0
+"""Seconds that the namespaces and mounts of a new bubble may take."""
+
+_LOG_MAX = 1 << 20
+_detached: list[subprocess.Popen[bytes]] = []  # views and proxies: to be reaped if they end before us
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """The record of a running bubble."""
+
+    process: int  # the keeper's id on the host
+    started: int  # its start, clock ticks since boot: tells it from a later process with that id
+    boot: str  # the boot that both belong to
+    flags: int  # namespaces to join
+    folder: str  # runtime folder
+
+
+def find(record: Path) -> tuple[Running, int] | None:
+    """Return the running bubble of a record and a pidfd of its keeper, None if it does not run."""
+    try:
+        running = Running(**json.loads(record.read_text()))
+        if running.boot != _boot():
+            return None
+        keeper = os.pidfd_open(running.process)
+    except (OSError, ValueError, TypeError):
+        return None
+    # The descriptor is of one process for ever; only now is it certain whose start time this is.
+    if _start_time(running.process) == running.started and not select.select([keeper], [], [], 0)[0]:
+        return running, keeper
+    os.close(keeper)
+    return None
+
+
+def compose(spec: BubbleSpec, who: Person, environment: Mapping[str, str]) -> tuple[Running, int]:
+    """Make the bubble of `spec`: its view, its namespaces, its mounts. Return it and its keeper's pidfd.
+
+    Raises:
+        NoUserNamespacesError, NoFuseError, OverlayError, LaunchError, BubbleBusyError: see `launch.start`.
+    """
+    _reap_detached()
+    upper, work = spec.state / "upper", spec.state / "work"
+    for place in (upper, work):
+        place.mkdir(exist_ok=True, mode=0o700)
+    upper.chmod(0o755)  # the bubble's root folder
+    _check_places(upper, [who.home, *map(str, spec.documents)])
+    folder = spec.runtime / secrets.token_hex(4)
+    with ExitStack() as undo:
+        upper_lock = _upper_lock(spec.state / "upper.lock")
+        undo.callback(os.close, upper_lock)
+        for name in ("view", "root", "shared", "home", "etc"):
+            (folder / name).mkdir(parents=True, mode=0o700)
+        failed = undo.enter_context(ExitStack())
+        failed.callback(shutil.rmtree, folder, ignore_errors=True)
+        log = os.open(_log_of(spec), os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        undo.callback(os.close, log)
+        kept = [upper_lock]
+        if spec.policy.dbus_session and (address := hostreach.session_bus(environment, who.uid)):
+            proxy, proxy_life = start_proxy(spec.policy, address, folder / "bus", log)
+            _detached.append(proxy)
+            undo.callback(os.close, proxy_life)
+            kept.append(proxy_life)
+        view_door, keeper_door = socket.socketpair()
+        control, keeper_control = socket.socketpair()
+        undo.enter_context(control)
+        with view_door, keeper_door, keeper_control:
+            _detached.append(_start_view(spec, folder, view_door, upper_lock, log))
+            keeper = _start_keeper(spec, folder, keeper_door, keeper_control, kept, log)
+        process = _await_keeper(spec, control, keeper)
+        running = Running(process, _start_time(process), _boot(), namespace_flags(spec.policy), str(folder))
+        record = spec.state / RECORD
+        scratch = record.with_suffix(".new")
+        scratch.write_text(json.dumps(asdict(running)) + "\n")
+        scratch.replace(record)
+        try:
+            descriptor = os.pidfd_open(process)
+        except OSError as error:
+            raise LaunchError(f"the bubble ended at once: {error.strerror}") from error
+        failed.pop_all()
+        return running, descriptor
+
+
+def _start_view(
+    spec: BubbleSpec, folder: Path, door: socket.socket, upper_lock: int, log: int
+) -> subprocess.Popen[bytes]:
+    task = ViewTask(
+        bubble_id=spec.bubble_id.hex(),
+        image=str(spec.view_image),
+        cache=str(spec.cache),
+        supplier=str(spec.supplier),
+        supplier_restart=list(spec.supplier_restart),
+        folder=str(folder),
+        figures=str(spec.state / "view.json"),
+        door=door.fileno(),
+        kept=[upper_lock],
+    )
+    return _start_detached("bubble.view", asdict(task), [door.fileno(), upper_lock], log)
+
+
+def _start_keeper(
+    spec: BubbleSpec, folder: Path, door: socket.socket, control: socket.socket, kept: list[int], log: int
+) -> subprocess.Popen[bytes]:
+    task = KeeperTask(
+        flags=namespace_flags(spec.policy),
+        folder=str(folder),
+        upper=str(spec.state / "upper"),
+        work=str(spec.state / "work"),
+        home=str(spec.home),
+        lock=str(spec.state / "lock"),
+        record=str(spec.state / RECORD),
+        control=control.fileno(),
+        door=door.fileno(),
+        kept=kept,
+    )
+    return _start_detached("bubble.keeper", asdict(task), [door.fileno(), control.fileno(), *kept], log)
+
+
+def _start_detached(
+    module: str, task: dict[str, Any], descriptors: Sequence[int], log: int
+) -> subprocess.Popen[bytes]:
+    """Start one of our own modules in a session of its own, with only `descriptors` of the caller's."""
+    place = Path(bubble.__file__).resolve().parents[1]
+    kept = ("HOME", "PATH", "LANG", "XDG_CACHE_HOME", "XDG_STATE_HOME", "XDG_CONFIG_HOME", "XDG_RUNTIME_DIR")
+    environment = {
+        name: value
+        for name, value in os.environ.items()
+        if name in kept or name.startswith(("MILLSTREAM_", "PYTHON"))
+    }
+    paths = [str(place), *filter(None, [os.environ.get("PYTHONPATH")])]
+    environment["PYTHONPATH"] = os.pathsep.join(paths)
+    return subprocess.Popen(
+        [sys.executable, "-S", "-m", module, json.dumps(task)],
+        stdin=subprocess.DEVNULL,
+        stdout=log,
+        stderr=log,
+        env=environment,
+        cwd="/",
+        pass_fds=descriptors,
+        start_new_session=True,
+    )
+
+
+def _await_keeper(spec: BubbleSpec, control: socket.socket, keeper: subprocess.Popen[bytes]) -> int:
+    """Return the id of the bubble's process 1 when the bubble stands."""
+    control.settimeout(COMPOSE_PATIENCE)
+    process = 0
+    ready = False
+    try:
+        with control.makefile("rb") as lines:
+            for line in lines:
+                told = json.loads(line)
+                if "refused" in told:
+                    keeper.wait()
+                    raise _refusal(spec, told)
+                process = int(told.get("process", process))
+                ready = told.get("ready", ready)
+                if process and ready:
+                    keeper.wait()
+                    return process
+    except TimeoutError as error:
+        keeper.kill()
+        keeper.wait()
+        raise LaunchError(
+            f"the bubble did not stand within {COMPOSE_PATIENCE:.0f} s; its log is {_log_of(spec)}"
+        ) from error
+    keeper.wait()
+    raise LaunchError(f"the bubble's keeper died; its log is {_log_of(spec)}")
+
+
+def _refusal(spec: BubbleSpec, told: dict[str, Any]) -> MillstreamError:
+    """Return the error for a step that the host refused."""
+    step, text = told["refused"], told["text"]
+    if step == "namespaces":
+        return NoUserNamespacesError(f"this host refuses user namespaces: {text}")
+    if step == "fuse":
+        return NoFuseError(f"/dev/fuse cannot be used: {text}")
+    if step == "overlay":
+        return OverlayError(f"no overlay can be mounted over {spec.state}: {text}")
+    if step == "proc":
+        return NoUserNamespacesError(
+            f"this host refuses a /proc of its own to a bubble: {text}",
+            hint="a container that hides parts of /proc cannot run bubbles: run on the host itself",
+        )
+    if step == "view":
+        return LaunchError(
+            f"the bubble's view died: {_last_line(_log_of(spec))}", hint="start the application again"
+        )
+    return LaunchError(f"the bubble cannot be put together: {text}")
+
+
+def _upper_lock(place: Path) -> int:
+    """Return the locked lock of the user's changes. View and keeper hold it while the overlay exists."""
+    descriptor = os.open(place, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    end = time.monotonic() + UPPER_PATIENCE
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() > end:
+                os.close(descriptor)
+                raise BubbleBusyError(
+                    f"an earlier run of this application has not ended yet ({place})"
+                ) from None
+            time.sleep(0.01)
+        else:
+            return descriptor
+
+
+def _check_places(upper: Path, places: Sequence[str]) -> None:
+    """Refuse an upper in which the application has put a link where the bubble mounts something."""
+    for place in [*map(os.fsdecode, (*MOUNT_FOLDERS, *MOUNT_FILES)), *places]:
+        path = upper
+        for part in Path(place.lstrip("/")).parts:
+            path = path / part
+            try:
+                mode = path.lstat().st_mode
+            except OSError:
+                break
+            if stat.S_ISLNK(mode):
+                raise LaunchError(
+                    f"the application has put a link at /{path.relative_to(upper)}, where its bubble needs "
+                    "a place of its own",
+                    hint="run 'appclient reset' for this application",
+                )
+
+
+def _log_of(spec: BubbleSpec) -> Path:
+    """Return the bubble's log, begun anew when it has grown too large."""
+    place = spec.state / "bubble.log"
+    with suppress(OSError):
+        if place.stat().st_size > _LOG_MAX:
+            place.replace(place.with_suffix(".log.1"))
+    return place
+
+
+def _last_line(place: Path) -> str:
+    try:
+        lines = place.read_text(errors="replace").splitlines()
+    except OSError:
+        return "no log"
+    return lines[-1] if lines else "no log"
+
+
+def _boot() -> str:
+    return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+
+
+def _start_time(process: int) -> int:
+    """Return when a process started, in clock ticks since boot; -1 if it is gone."""
+    try:
+        return int(Path(f"/proc/{process}/stat").read_bytes().rpartition(b") ")[2].split()[19])
+    except (OSError, IndexError, ValueError):
+        return -1
+
+
+def _reap_detached() -> None:
+    _detached[:] = [process for process in _detached if process.poll() is None]

@@ -1,0 +1,184 @@
+"""Enters a running bubble: one new process inside, sandboxed by bubblewrap, child of the caller.
+
+A forked helper joins the namespaces of the bubble's keeper, binds the files that the user named, and
+forks once more *as a sibling*: so the application is the caller's own child, with the caller's terminal,
+signals and exit code. Between joining and bubblewrap the helper has all capabilities inside the bubble's
+user namespace; it runs only this module's code, and exec of bubblewrap as an ordinary user drops them.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import signal
+import stat
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from bubble import namespaces
+from bubble.errors import LaunchError
+
+SEARCH_PATH = (
+    b"/usr/local/sbin", b"/usr/local/bin", b"/usr/sbin", b"/usr/bin", b"/sbin", b"/bin", b"/usr/local/games",
+    b"/usr/games",
+)  # fmt: skip
+
+
+_INHERITED_SIGNALS = (
+    signal.SIGPIPE, signal.SIGXFSZ, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGHUP,
+)  # fmt: skip
+"""What Python ignores or catches, and an application must find as it is by default."""
+
+
+@dataclass(frozen=True, slots=True)
+class Guest:
+    """A file that the user named: where it lies, and where it appears inside."""
+
+    source: Path  # on the host
+    place: Path  # folder of the bubble's runtime folder: root, home or shared/...
+    path: Path  # relative to `place`
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """What is to be started inside."""
+
+    bwrap: str  # path of bubblewrap
+    arguments: Sequence[str]  # bubblewrap's, without the command
+    command: Sequence[str]
+    environment: Mapping[str, str]
+    guests: Sequence[Guest]
+    folder: Path  # the bubble's runtime folder
+    home: Path
+    descriptors: Sequence[int]  # beside 0, 1 and 2, to be inherited by bubblewrap
+
+
+def enter(keeper: int, flags: int, entry: Entry) -> int:
+    """Start `entry` in the bubble and return its process id, a child of this process.
+
+    Args:
+        keeper: pidfd of the bubble's process 1.
+        flags: the namespaces to join.
+        entry: what to start.
+
+    Raises:
+        LaunchError: the bubble cannot be entered, or the command does not exist in it.
+    """
+    inward, outward = os.pipe()
+    helper = os.fork()
+    if not helper:
+        answer: dict[str, Any]
+        try:
+            os.close(inward)
+            answer = _enter(keeper, flags, entry)
+        except LaunchError as error:
+            answer = {"error": str(error), "hint": error.hint}
+        except OSError as error:
+            answer = {"error": f"the bubble cannot be entered: {error.filename}: {error.strerror}"}
+        except BaseException as error:  # noqa: BLE001 - another process waits for the answer
+            answer = {"error": f"the bubble cannot be entered: {error!r}"}
+        os.write(outward, json.dumps(answer).encode())
+        os._exit(0)
+    os.close(outward)
+    with os.fdopen(inward, "rb") as pipe:
+        told = pipe.read()
+    os.waitpid(helper, 0)
+    answer = json.loads(told) if told else {"error": "the bubble cannot be entered: the helper died"}
+    if "error" in answer:
+        raise LaunchError(answer["error"], hint=answer.get("hint"))
+    return int(answer["process"])
+
+
+def _enter(keeper: int, flags: int, entry: Entry) -> dict[str, Any]:
+    """Join, prepare, fork; return what to tell the caller. Runs in the helper."""
+    for number in _INHERITED_SIGNALS:
+        signal.signal(number, signal.SIG_DFL)
+    namespaces.enter(keeper, flags)
+    root = os.open(entry.folder / "root", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    _check_command(root, entry)
+    for guest in entry.guests:
+        _bind(guest)
+    argv = [entry.bwrap, *entry.arguments, "--", *entry.command]
+    environment = dict(entry.environment)
+    for descriptor in entry.descriptors:
+        os.set_inheritable(descriptor, True)
+    process = namespaces.fork_sibling()
+    if not process:
+        try:
+            os.execve(entry.bwrap, argv, environment)  # noqa: S606 - no shell is wanted
+        finally:
+            os._exit(127)
+    return {"process": process}
+
+
+def _check_command(root: int, entry: Entry) -> None:
+    """Look for the command inside, links followed as the application would see them."""
+    command = os.fsencode(entry.command[0])
+    if b"/" in command:
+        if Path(os.fsdecode(command)).is_relative_to(entry.home):
+            return  # lies in a folder that is mounted there later
+        candidates = [command]
+    else:
+        candidates = [folder + b"/" + command for folder in SEARCH_PATH]
+    failure = errno.ENOENT
+    for candidate in candidates:
+        try:
+            descriptor = namespaces.open_within(root, candidate)
+        except OSError as error:
+            if error.errno == errno.EIO:
+                failure = errno.EIO
+            continue
+        mode = os.fstat(descriptor).st_mode
+        os.close(descriptor)
+        if stat.S_ISREG(mode) and mode & 0o111:
+            return
+        failure = errno.EACCES
+    name = os.fsdecode(command)
+    if failure == errno.ENOENT:
+        raise LaunchError(
+            f"there is no command {name!r} in the bubble", hint="check the package's application entry"
+        )
+    raise LaunchError(f"the command {name!r} cannot be run in the bubble: {os.strerror(failure)}")
+
+
+def _bind(guest: Guest) -> None:
+    """Mount a named file at its place inside, unless it is there already. No link leads out on the way.
+
+    Descriptors are left to the helper's end, which is near.
+    """
+    try:
+        descriptor = os.open(guest.place, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        *parents, name = [os.fsencode(part) for part in guest.path.parts]
+        for parent in parents:
+            descriptor = _folder_in(descriptor, parent)
+        make = _folder_in if guest.source.is_dir() else _file_in
+        target = make(descriptor, name)
+        there, here = os.fstat(target), guest.source.stat()
+        if (there.st_dev, there.st_ino) != (here.st_dev, here.st_ino):
+            namespaces.place_mount(namespaces.copy_mount(guest.source), target)
+    except OSError as error:
+        raise LaunchError(
+            f"{guest.source} cannot be shown in the bubble: {error.strerror}",
+            hint="put it into one of your document folders and try again",
+        ) from error
+
+
+def _folder_in(folder: int, name: bytes) -> int:
+    """Return a descriptor of the folder `name` in `folder`, made if it is not there."""
+    try:
+        return namespaces.open_within(folder, name, os.O_PATH | os.O_DIRECTORY, links=False)
+    except FileNotFoundError:
+        os.mkdir(name, 0o700, dir_fd=folder)
+        return namespaces.open_within(folder, name, os.O_PATH | os.O_DIRECTORY, links=False)
+
+
+def _file_in(folder: int, name: bytes) -> int:
+    """Return a descriptor of the file `name` in `folder`, made empty if it is not there."""
+    try:
+        return namespaces.open_within(folder, name, links=False)
+    except FileNotFoundError:
+        os.close(os.open(name, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600, dir_fd=folder))
+        return namespaces.open_within(folder, name, links=False)

@@ -1,0 +1,232 @@
+"""`python -m bubble.keeper`: makes a bubble's namespaces and mounts, then is its process 1 to the end.
+
+Started by launch.py, detached from the application that is started. The first half runs outside the new
+process namespace and reports each step that the host refuses; the second half is the bubble's init: it
+reaps what nobody else does, and ends, and the bubble with it, when no other process is left inside.
+Nothing of an application's ever runs here.
+"""
+
+from __future__ import annotations
+
+import array
+import fcntl
+import json
+import os
+import select
+import signal
+import socket
+import sys
+import time
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from bubble import fuse, namespaces
+
+LOCK_PATIENCE = 0.02
+"""Seconds between two looks at a bubble that seems empty while somebody is about to enter it."""
+
+
+@dataclass(frozen=True, slots=True)
+class KeeperTask:
+    """What the launching process tells the keeper, as JSON in its first argument."""
+
+    flags: int  # namespaces to make
+    folder: str  # the bubble's runtime folder, with view, root, shared, home
+    upper: str
+    work: str
+    home: str  # the private home
+    lock: str  # file whose lock a process holds while it enters
+    record: str  # file that says that the bubble runs; removed at the end
+    control: int  # socket to the launching process
+    door: int  # socket to the view
+    kept: list[int]  # descriptors to keep open to the end
+
+
+class _RefusedError(Exception):
+    """A step that the host refuses; `args` are the step and the OSError."""
+
+
+def main() -> int:
+    """Make the bubble and keep it."""
+    task = KeeperTask(**json.loads(sys.argv[1]))
+    control = socket.socket(fileno=task.control)
+    door = socket.socket(fileno=task.door)
+    try:
+        _compose(task, door)
+        process = os.fork()
+    except _RefusedError as refused:
+        step, error = refused.args
+        _tell(control, {"refused": step, "errno": error.errno or 0, "text": str(error.strerror or error)})
+        return 1
+    if process:
+        _tell(control, {"process": process})
+        return 0
+    try:
+        with suppress(OSError):
+            os.setsid()
+        _settle(task)
+    except (_RefusedError, OSError) as refused:
+        error = refused.args[1] if isinstance(refused, _RefusedError) else refused
+        _tell(control, {"refused": "proc", "errno": error.errno or 0, "text": str(error.strerror or error)})
+        os._exit(1)
+    _tell(control, {"ready": True})
+    control.close()
+    _keep(task, door)
+    os._exit(0)
+
+
+def _step(name: str, error: OSError) -> _RefusedError:
+    return _RefusedError(name, error)
+
+
+def _compose(task: KeeperTask, door: socket.socket) -> None:
+    """Make the namespaces and everything that is mounted in them."""
+    uid, gid = os.getuid(), os.getgid()
+    folder = Path(task.folder)
+    try:
+        namespaces.unshare(task.flags)
+        namespaces.map_own_ids(uid, gid)
+        # Slaves of the host's mounts: a medium that is taken out goes here too; nothing goes back.
+        namespaces.mount("none", "/", "", namespaces.MS_REC | namespaces.MS_SLAVE)
+    except OSError as error:
+        raise _step("namespaces", error) from error
+    try:
+        device = fuse.open_device()
+        options = fuse.mount_options(device, uid, gid)
+        flags = namespaces.MS_NOSUID | namespaces.MS_NODEV | namespaces.MS_RDONLY
+        namespaces.mount("millstream", folder / "view", "fuse.millstream", flags, options)
+    except OSError as error:
+        raise _step("fuse", error) from error
+    try:
+        door.sendmsg([b"F"], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [device]))])
+        os.close(device)
+        os.stat(folder / "view")  # noqa: PTH116 - waits for INIT
+    except OSError as error:
+        raise _step("view", error) from error
+    try:
+        namespaces.mount_overlay(folder / "view", Path(task.upper), Path(task.work), folder / "root")
+    except OSError as error:
+        raise _step("overlay", error) from error
+    try:
+        _mount_shared(folder, Path(task.home), uid)
+    except OSError as error:
+        raise _step("mounts", error) from error
+
+
+def _mount_shared(folder: Path, home: Path, uid: int) -> None:
+    """Mount what all sandboxes of the bubble have in common.
+
+    The three are shared mounts: a file that a later start brings is mounted here, and appears in the
+    sandboxes that run already, whose mounts are slaves of these.
+    """
+    flags = namespaces.MS_NOSUID | namespaces.MS_NODEV
+    namespaces.mount("tmpfs", folder / "shared", "tmpfs", flags, "mode=0700")
+    namespaces.mount(str(home), folder / "home", "", namespaces.MS_BIND | namespaces.MS_REC)
+    for name in ("root", "shared", "home"):
+        namespaces.mount("none", folder / name, "", namespaces.MS_SHARED)
+    for name, mode in (("tmp", 0o1777), ("shm", 0o1777), ("run", 0o755)):
+        place = folder / "shared" / name
+        place.mkdir()
+        place.chmod(mode)
+    lock = folder / "shared/run/lock"
+    lock.mkdir()
+    lock.chmod(0o1777)
+    user = folder / "shared/run/user" / str(uid)
+    user.mkdir(parents=True)
+    user.chmod(0o700)
+
+
+def _settle(task: KeeperTask) -> None:
+    """Become the bubble's process 1."""
+    namespaces.stay_visible_to_owner()
+    flags = namespaces.MS_NOSUID | namespaces.MS_NODEV | namespaces.MS_NOEXEC
+    try:
+        namespaces.mount("proc", "/proc", "proc", flags)
+        if task.flags & namespaces.CLONE_NEWNET:
+            namespaces.bring_up_loopback()
+    except OSError as error:
+        raise _step("proc", error) from error
+    os.chdir("/")
+    namespaces.close_others([task.control, task.door, *task.kept])
+
+
+def _keep(task: KeeperTask, door: socket.socket) -> None:
+    """Reap and wait until nobody else is in the bubble, or its view has died."""
+    inward, outward = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+    signal.set_wakeup_fd(outward, warn_on_full_buffer=False)
+    signal.signal(signal.SIGCHLD, lambda *_: None)
+    while True:
+        _reap()
+        with suppress(BlockingIOError):
+            os.read(inward, 4096)
+        inhabitant = _inhabitant()
+        if inhabitant is None:
+            if _leave(task):
+                return
+            time.sleep(LOCK_PATIENCE)
+            continue
+        try:
+            process = os.pidfd_open(inhabitant)
+        except ProcessLookupError:
+            continue
+        try:
+            poll = select.poll()
+            poll.register(inward, select.POLLIN)
+            poll.register(process, select.POLLIN)
+            poll.register(door.fileno(), select.POLLIN)
+            for number, _ in poll.poll():
+                if number == door.fileno() and not door.recv(1):
+                    _log("the view has died: the bubble ends")
+                    Path(task.record).unlink(missing_ok=True)
+                    return
+        finally:
+            os.close(process)
+
+
+def _leave(task: KeeperTask) -> bool:
+    """Take the record away if nobody is in the bubble nor about to enter it; return whether that is so."""
+    lock = os.open(task.lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if _inhabitant() is not None:
+            return False
+        Path(task.record).unlink(missing_ok=True)
+    except BlockingIOError:
+        return False
+    finally:
+        os.close(lock)
+    return True
+
+
+def _reap() -> None:
+    with suppress(ChildProcessError):
+        while os.waitpid(-1, os.WNOHANG)[0]:
+            pass
+
+
+def _inhabitant() -> int | None:
+    """Return the id of a process in the bubble other than this one, None if there is none alive."""
+    for name in os.listdir("/proc"):  # noqa: PTH208 - names are enough
+        if not name.isdigit() or name == "1":
+            continue
+        try:
+            state = Path(f"/proc/{name}/stat").read_bytes().rpartition(b") ")[2][:1]
+        except OSError:
+            continue
+        if state not in (b"Z", b"X"):
+            return int(name)
+    return None
+
+
+def _tell(control: socket.socket, record: dict[str, object]) -> None:
+    with suppress(OSError):
+        control.sendall(json.dumps(record).encode() + b"\n")
+
+
+def _log(text: str) -> None:
+    print(f"{time.strftime('%H:%M:%S')} keeper: {text}", file=sys.stderr, flush=True)  # noqa: T201
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,197 @@
+"""The view's end of the supplier's socket: never blocks, survives the supplier, gives up in the end."""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from bubble.supplymessage import SIZE, Message, Word, decode_message, encode_message
+from packageformat.errors import FormatError
+
+BACKOFF_FIRST = 0.02
+BACKOFF_MAX = 1.0
+RESTART_INTERVAL = 5.0
+"""Seconds between two attempts to start the supplier anew."""
+
+GIVE_UP_AFTER = 30.0
+"""Seconds without any supplier after which waiting readers get EIO."""
+
+_RECEIVE = 1 << 16
+
+
+class SupplyLine:
+    """Asks the supplier for blocks. Connects when something is needed, again and again while it is.
+
+    Time is monotonic seconds and is passed in.
+    """
+
+    def __init__(self, place: Path, bubble_id: bytes, restart: Sequence[str]) -> None:
+        self._place = place
+        self._bubble_id = bubble_id
+        self._restart = tuple(restart)
+        self._socket: socket.socket | None = None
+        self._inward = bytearray()
+        self._outward = bytearray()
+        self._needs: dict[tuple[int, int], Message] = {}
+        self._retry_at = 0.0
+        self._backoff = BACKOFF_FIRST
+        self._alone_since: float | None = None
+        self._restarted_at = -RESTART_INTERVAL
+        self._children: list[subprocess.Popen[bytes]] = []
+
+    @property
+    def descriptor(self) -> int | None:
+        """The descriptor to poll, None when there is no connection."""
+        return None if self._socket is None else self._socket.fileno()
+
+    @property
+    def wants_to_write(self) -> bool:
+        """Whether to poll for writing as well."""
+        return bool(self._outward)
+
+    @property
+    def needs(self) -> int:
+        """How many blocks are asked for and not answered."""
+        return len(self._needs)
+
+    def need(self, content: int, block: int, now: float, *, damaged: bool = False) -> None:
+        """Ask for a block, unless that is done already."""
+        key = (content, block)
+        if key in self._needs:
+            return
+        message = Message(Word.DAMAGED if damaged else Word.NEED, content=content, block=block)
+        self._needs[key] = message
+        if self._socket is not None:
+            self._send(encode_message(message), now)
+        else:
+            self.tick(now)
+
+    def wait(self, now: float) -> float | None:
+        """Return how many seconds `tick` may be left alone; None: for ever."""
+        if self._socket is not None or not self._needs:
+            return None
+        return max(0.0, self._retry_at - now)
+
+    def tick(self, now: float) -> list[Message]:
+        """Reconnect if that is due. Return a FAILED for each need that is given up."""
+        self._children = [child for child in self._children if child.poll() is None]
+        if self._socket is not None or not self._needs:
+            return []
+        if self._alone_since is None:
+            self._alone_since = now
+        if now >= self._retry_at and not self._connect(now):
+            self._retry_at = now + self._backoff
+            self._backoff = min(BACKOFF_MAX, self._backoff * 2)
+            if now - self._alone_since >= GIVE_UP_AFTER:
+                needs = list(self._needs)
+                self._needs.clear()
+                self._alone_since = None
+                _log(f"no supplier for {GIVE_UP_AFTER:.0f} s: {len(needs)} reads fail")
+                return [Message(Word.FAILED, content, block, error=errno.EIO) for content, block in needs]
+        return []
+
+    def receive(self, now: float) -> Iterator[Message]:
+        """Yield what the supplier says, after its socket polled readable."""
+        if self._socket is None:
+            return
+        try:
+            data = self._socket.recv(_RECEIVE)
+        except BlockingIOError:
+            return
+        except OSError as error:
+            _log(f"the supplier's socket failed: {error}")
+            data = b""
+        if not data:
+            self._lose(now)
+            return
+        self._inward += data
+        while len(self._inward) >= SIZE:
+            try:
+                message = decode_message(bytes(self._inward[:SIZE]))
+            except FormatError as error:
+                _log(f"the supplier talks nonsense: {error}")
+                self._lose(now)
+                return
+            del self._inward[:SIZE]
+            key = (message.content, message.block)
+            if message.word in (Word.HAVE, Word.FAILED) and key in self._needs:
+                del self._needs[key]
+                yield message
+
+    def flush(self, now: float) -> None:
+        """Send what could not be sent before, after the socket polled writable."""
+        self._send(b"", now)
+
+    def close(self) -> None:
+        """Hang up."""
+        if self._socket is not None:
+            self._socket.close()
+            self._socket = None
+
+    def _connect(self, now: float) -> bool:
+        door = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
+        try:
+            door.connect(str(self._place))
+        except OSError as error:
+            door.close()
+            self._start_supplier(now, error)
+            return False
+        self._socket = door
+        self._alone_since = None
+        self._backoff = BACKOFF_FIRST
+        self._retry_at = now + BACKOFF_FIRST
+        self._inward.clear()
+        self._outward.clear()
+        hello = encode_message(Message(Word.HELLO, digest=self._bubble_id))
+        self._send(hello + b"".join(map(encode_message, self._needs.values())), now)
+        return True
+
+    def _start_supplier(self, now: float, error: OSError) -> None:
+        if not self._restart or now - self._restarted_at < RESTART_INTERVAL:
+            return
+        self._restarted_at = now
+        _log(f"no supplier ({error.strerror}): starting it")
+        try:
+            child = subprocess.Popen(
+                self._restart,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                start_new_session=True,
+                cwd="/",
+            )
+        except OSError as failed:
+            _log(f"the supplier cannot be started: {failed}")
+        else:
+            self._children.append(child)
+
+    def _send(self, data: bytes, now: float) -> None:
+        self._outward += data
+        if self._socket is None or not self._outward:
+            return
+        try:
+            sent = self._socket.send(self._outward)
+        except BlockingIOError:
+            return
+        except OSError:
+            self._lose(now)
+            return
+        del self._outward[:sent]
+
+    def _lose(self, now: float) -> None:
+        if self._needs:
+            _log(f"the supplier is gone with {len(self._needs)} blocks on their way")
+        self.close()
+        self._inward.clear()
+        self._outward.clear()
+        self._retry_at = max(self._retry_at, now)
+        if self._needs:
+            self._alone_since = now if self._alone_since is None else self._alone_since
+
+
+def _log(text: str) -> None:
+    print(f"view {os.getpid()}: {text}", file=sys.stderr, flush=True)  # noqa: T201 - stderr is the log

@@ -1,0 +1,413 @@
+"""`python -m bubble.view`: the process that answers one bubble's file system. One thread, no network.
+
+It reads requests from /dev/fuse, answers from the view image and the cache, and asks the supplier for
+blocks that are missing; a read that must wait is kept and answered when its blocks have arrived. It ends
+when the file system is unmounted, and takes the bubble's runtime folder with it.
+"""
+
+from __future__ import annotations
+
+import errno
+import gc
+import json
+import os
+import resource
+import select
+import shutil
+import signal
+import socket
+import struct
+import sys
+import time
+import traceback
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from bubble import fuse
+from bubble.cachefile import CacheFolder
+from bubble.contentstore import ContentStore, Lack
+from bubble.fuse import Opcode
+from bubble.supplyline import SupplyLine
+from bubble.supplymessage import Message, Word
+from bubble.viewfiles import ViewFiles
+from bubble.viewimage import ViewImage, load
+from packageformat.errors import MillstreamError
+from packageformat.limits import BLOCK_SIZE
+
+ATTEMPTS_MAX = 3
+"""How often a supplier may say HAVE for a block that then is not there or damaged."""
+
+INTERRUPT_INTERVAL = 0.25
+"""Seconds between two looks at whether an interrupted reader is being killed."""
+
+_SIGKILL_BIT = 1 << (signal.SIGKILL - 1)
+
+
+@dataclass(frozen=True, slots=True)
+class ViewTask:
+    """What the launching process tells a view, as JSON in its first argument."""
+
+    bubble_id: str  # hex
+    image: str
+    cache: str
+    supplier: str
+    supplier_restart: list[str]
+    folder: str  # removed at the end
+    figures: str  # file for the figures of this run, written at the end
+    door: int  # descriptor of the socket over which /dev/fuse's descriptor comes
+    kept: list[int] = field(default_factory=list)  # descriptors to keep open to the end: the upper's lock
+
+
+@dataclass(slots=True)
+class _Read:
+    """A read that waits for blocks."""
+
+    unique: int
+    thread: int  # host's id of the reading thread, 0 if not visible
+    content: int
+    offset: int
+    size: int
+    blocks: set[int]
+    interrupted: bool = False
+
+
+class View:
+    """The answering loop. Everything it does not know comes by descriptor, socket or cache file."""
+
+    def __init__(
+        self, image: ViewImage, store: ContentStore, line: SupplyLine, device: int, uid: int, gid: int
+    ) -> None:
+        self._image = image
+        self._store = store
+        self._line = line
+        self._device = device
+        self._files = ViewFiles(image, uid, gid)
+        self._reads: dict[int, _Read] = {}
+        self._attempts: dict[tuple[int, int], int] = {}
+        self.requests = [0] * 64
+        self.read_bytes = 0
+        self.waits = 0  # reads that had to wait
+        self.damages = 0
+        self.failures = 0
+
+    def run(self) -> None:
+        """Answer until the file system is unmounted."""
+        device = self._device
+        line = self._line
+        poll = select.poll()
+        poll.register(device, select.POLLIN)
+        watched: tuple[int, int] | None = None
+        buffer = bytearray(fuse.BUFFER_SIZE)
+        buffers = [buffer]
+        readv = os.readv
+        while True:
+            descriptor = line.descriptor
+            want = None
+            if descriptor is not None:
+                want = (descriptor, select.POLLIN | (select.POLLOUT if line.wants_to_write else 0))
+            if want != watched:
+                if watched is not None:
+                    poll.unregister(watched[0])
+                if want is not None:
+                    poll.register(*want)
+                watched = want
+            ready = poll.poll(self._patience())
+            for number, events in ready:
+                if number == device:
+                    try:
+                        size = readv(device, buffers)
+                    except OSError as error:
+                        if error.errno in (errno.EINTR, errno.EAGAIN, errno.ENOENT):
+                            continue
+                        if error.errno != errno.ENODEV:
+                            log(f"/dev/fuse failed: {error}")
+                        return
+                    if not self._answer(memoryview(buffer)[:size]):
+                        return
+                else:
+                    if events & select.POLLOUT:
+                        line.flush(time.monotonic())
+                    if events & ~select.POLLOUT:
+                        self._arrived(line.receive(time.monotonic()))
+            if self._reads:
+                self._arrived(line.tick(time.monotonic()))
+                self._look_at_interrupted()
+
+    def figures(self) -> dict[str, int | dict[str, int]]:
+        """Return what was done so far."""
+        names = {int(opcode): opcode.name for opcode in Opcode}
+        return {
+            "requests": {
+                names.get(number, str(number)): count for number, count in enumerate(self.requests) if count
+            },
+            "read_bytes": self.read_bytes,
+            "waits": self.waits,
+            "damages": self.damages,
+            "failures": self.failures,
+        }
+
+    def _patience(self) -> float | None:
+        """Return for how many milliseconds nothing need be done."""
+        if not self._reads:
+            return None
+        wait = self._line.wait(time.monotonic())
+        if any(read.interrupted for read in self._reads.values()):
+            wait = INTERRUPT_INTERVAL if wait is None else min(wait, INTERRUPT_INTERVAL)
+        return None if wait is None else wait * 1000 + 1
+
+    def _answer(self, request: memoryview) -> bool:
+        """Answer one request. Returns False if there will be no more."""
+        _, opcode, unique, node, _, _, thread, _, _ = fuse.IN.unpack_from(request)
+        self.requests[opcode & 63] += 1
+        try:
+            if opcode == Opcode.READ:
+                answer = self._read(request, unique, node, thread)
+            elif opcode == Opcode.INTERRUPT:
+                answer = self._interrupt(request)
+            elif opcode == Opcode.DESTROY:
+                self._reply(fuse.reply(unique))
+                return False
+            else:
+                answer = self._files.answer(opcode, unique, node, request[fuse.IN.size :])
+        except OSError as error:
+            log(f"{_name(opcode)} of node {node} fails: {error}")
+            answer = fuse.failure(unique, error.errno or errno.EIO)
+        except MillstreamError as error:
+            log(f"{_name(opcode)} of node {node} fails: {error.line()}")
+            answer = fuse.failure(unique, errno.EIO)
+        except Exception:  # noqa: BLE001 - an unanswered request leaves its caller deaf to signals
+            log(f"a bug in {_name(opcode)} of node {node}: {traceback.format_exc().strip()!r}")
+            answer = fuse.failure(unique, errno.EIO)
+        if answer:
+            self._reply(answer)
+        return True
+
+    def _reply(self, answer: bytes) -> None:
+        try:
+            os.write(self._device, answer)
+        except OSError as error:
+            if error.errno != errno.ENOENT:  # the reader was killed meanwhile
+                log(f"a reply was refused: {error}")
+
+    def _read(self, request: memoryview, unique: int, node: int, thread: int) -> bytes:
+        _, offset, size = fuse.READ_IN.unpack_from(request, fuse.IN.size)
+        content = self._files.content(node)
+        size = min(size, max(0, self._files.size(node) - offset))
+        if content is None or not size:
+            return fuse.reply(unique)
+        return self._serve(unique, content, offset, size, thread)
+
+    def _serve(self, unique: int, content: int, offset: int, size: int, thread: int) -> bytes:
+        """Return the reply to a read, or nothing if it has to wait."""
+        store = self._store
+        lacks = store.lacks(content, offset, size)
+        if not lacks:
+            data = store.read(content, offset, size)
+            if len(data) == size:
+                self.read_bytes += size
+                if self._attempts:
+                    for block in range(offset // BLOCK_SIZE, (offset + size - 1) // BLOCK_SIZE + 1):
+                        self._attempts.pop((content, block), None)
+                return fuse.reply(unique, data)
+            blocks = range(offset // BLOCK_SIZE, (offset + size - 1) // BLOCK_SIZE + 1)
+            for block in blocks:
+                store.distrust(content, block)
+            lacks = [(block, Lack.DAMAGED) for block in blocks]
+        now = time.monotonic()
+        for block, lack in lacks:
+            attempts = self._attempts.get((content, block), 0)
+            if attempts >= ATTEMPTS_MAX:
+                self._attempts.pop((content, block), None)
+                log(f"block {block} of {self._content_name(content)} stays {lack.value}: its readers get EIO")
+                self.failures += 1
+                return fuse.failure(unique, errno.EIO)
+        for block, lack in lacks:
+            if lack is Lack.DAMAGED:
+                self.damages += 1
+                log(
+                    f"block {block} of {self._content_name(content)} is damaged in the cache: asked for again"
+                )
+            self._line.need(content, block, now, damaged=lack is Lack.DAMAGED)
+        self.waits += 1
+        self._reads[unique] = _Read(unique, thread, content, offset, size, {block for block, _ in lacks})
+        return b""
+
+    def _arrived(self, messages: Iterable[Message]) -> None:
+        """Go on with the reads that waited for what the supplier speaks of."""
+        for message in messages:
+            self._store.refresh(message.content)
+            if message.word is Word.HAVE:
+                key = (message.content, message.block)
+                self._attempts[key] = self._attempts.get(key, 0) + 1
+            else:
+                self.failures += 1
+                log(
+                    f"block {message.block} of {self._content_name(message.content)} cannot be had: "
+                    f"{os.strerror(message.error)}"
+                )
+            for read in tuple(self._reads.values()):
+                if read.content != message.content or message.block not in read.blocks:
+                    continue
+                if message.word is Word.FAILED:
+                    del self._reads[read.unique]
+                    self._reply(fuse.failure(read.unique, message.error or errno.EIO))
+                    continue
+                read.blocks.discard(message.block)
+                if not read.blocks:
+                    del self._reads[read.unique]
+                    self._go_on(read)
+
+    def _go_on(self, read: _Read) -> None:
+        try:
+            answer = self._serve(read.unique, read.content, read.offset, read.size, read.thread)
+        except OSError as error:
+            log(f"READ of {self._content_name(read.content)} fails: {error}")
+            answer = fuse.failure(read.unique, errno.EIO)
+        except Exception:  # noqa: BLE001 - the reader is owed a reply
+            log(f"a bug in READ: {traceback.format_exc().strip()!r}")
+            answer = fuse.failure(read.unique, errno.EIO)
+        if answer:
+            self._reply(answer)
+        elif read.interrupted:
+            self._reads[read.unique].interrupted = True
+
+    def _interrupt(self, request: memoryview) -> bytes:
+        """Note that a signal came for a reader who waits. There is no reply to this request itself."""
+        (unique,) = fuse.INTERRUPT_IN.unpack_from(request, fuse.IN.size)
+        read = self._reads.get(unique)
+        if read is not None:
+            read.interrupted = True
+            self._look_at_interrupted()
+        return b""
+
+    def _look_at_interrupted(self) -> None:
+        """Let readers go that are being killed.
+
+        Others keep waiting: EINTR for a page fault would be SIGBUS, and a timer's signal is no reason for
+        that. The kernel tells of the first signal only, so we look again until the read is answered.
+        """
+        for read in [read for read in self._reads.values() if read.interrupted]:
+            if _is_dying(read.thread):
+                del self._reads[read.unique]
+                self._reply(fuse.failure(read.unique, errno.EINTR))
+
+    def _content_name(self, content: int) -> str:
+        """Return a name for the log: the first path that has this content, and its id."""
+        found = self._image.content(content)
+        path = self._files.path_of(content)
+        return f"/{os.fsdecode(path)} ({found.content_id.hex()[:16]}, package {found.layer.hex()[:16]})"
+
+
+def _is_dying(thread: int) -> bool:
+    """Return whether a thread has SIGKILL pending (as every fatal signal makes it), or is gone."""
+    if not thread:
+        return True
+    try:
+        status = Path(f"/proc/{thread}/status").read_text()
+    except OSError:
+        return True
+    return any(
+        int(line.split()[1], 16) & _SIGKILL_BIT
+        for line in status.splitlines()
+        if line.startswith(("SigPnd:", "ShdPnd:"))
+    )
+
+
+def log(text: str) -> None:
+    """Write one line to the log, which is standard error."""
+    stamp = time.strftime("%H:%M:%S")
+    print(f"{stamp} view {os.getpid()}: {text}", file=sys.stderr, flush=True)  # noqa: T201
+
+
+def _name(opcode: int) -> str:
+    try:
+        return Opcode(opcode).name
+    except ValueError:
+        return f"request {opcode}"
+
+
+def _receive_device(door: socket.socket) -> int | None:
+    """Return the descriptor of /dev/fuse that the keeper sends, or None if it went away."""
+    data, controls, _, _ = door.recvmsg(1, socket.CMSG_SPACE(4))
+    if not data or not controls:
+        return None
+    return int(struct.unpack("i", controls[0][2])[0])
+
+
+def _await_init(device: int, readahead: int | None) -> bool:
+    """Answer INIT. Returns False if the mount went away before."""
+    select.select([device], [], [])
+    try:
+        request = os.read(device, fuse.BUFFER_SIZE)
+    except OSError as error:
+        if error.errno == errno.ENODEV:
+            return False
+        raise
+    _, opcode, unique, *_ = fuse.IN.unpack_from(request)
+    if opcode != Opcode.INIT:
+        raise ValueError(f"the kernel began with {_name(opcode)}")
+    init = fuse.Init.decode(request[fuse.IN.size :])
+    os.write(device, fuse.reply(unique, init.reply(readahead=readahead)))
+    return True
+
+
+def _raise_descriptor_limit() -> int:
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    limit = min(hard, 1 << 16) if hard != resource.RLIM_INFINITY else 1 << 16
+    resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))
+    return limit - 64
+
+
+def serve(task: ViewTask) -> int:
+    """Be the view of one bubble, to its end."""
+    image = load(Path(task.image).read_bytes())
+    door = socket.socket(fileno=task.door)
+    device = _receive_device(door)
+    if device is None:
+        return 1
+    line = SupplyLine(Path(task.supplier), bytes.fromhex(task.bubble_id), task.supplier_restart)
+    store = ContentStore(image, CacheFolder(Path(task.cache)), _raise_descriptor_limit())
+    view = View(image, store, line, device, os.getuid(), os.getgid())
+    gc.collect()
+    gc.freeze()
+    gc.disable()
+    readahead = int(os.environ["MILLSTREAM_READAHEAD"]) if "MILLSTREAM_READAHEAD" in os.environ else None
+    if _await_init(device, readahead):
+        signal.signal(signal.SIGUSR1, lambda *_: _write_figures(view, task))
+        view.run()
+        _write_figures(view, task)
+    line.close()
+    os.close(device)
+    return 0
+
+
+def _write_figures(view: View, task: ViewTask) -> None:
+    place = Path(task.figures)
+    try:
+        scratch = place.with_suffix(".new")
+        scratch.write_text(json.dumps(view.figures()) + "\n")
+        scratch.replace(place)
+    except OSError as error:
+        log(f"the figures cannot be written: {error}")
+
+
+def main() -> int:
+    """Read the task, serve, clean up."""
+    task = ViewTask(**json.loads(sys.argv[1]))
+    for number in (signal.SIGINT, signal.SIGHUP, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)  # it ends with the mount, never before
+    try:
+        return serve(task)
+    except (MillstreamError, OSError) as error:
+        log(f"ends: {error}")
+        return 1
+    except Exception:  # noqa: BLE001 - the last chance to say why
+        log(f"ends by a bug: {traceback.format_exc().strip()!r}")
+        return 1
+    finally:
+        shutil.rmtree(task.folder, ignore_errors=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
