@@ -1,0 +1,1 @@
+"""The user's program: sign in, see what is published, stream it, run it."""

@@ -1,0 +1,161 @@
+"""The agent: one process per user, started on demand. Its lock, its sockets, its life and its end.
+
+It may be killed at any moment (README.md, *The agent*): what it does is in `service`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import logging
+import os
+import resource
+import signal
+import sys
+import time
+from contextlib import suppress
+
+from appclient import wire
+from appclient.errors import storage_error
+from appclient.folders import Folders
+from appclient.service import Service
+from appclient.wire import Message
+from bubble.supply import ViewServer, serve_views
+
+_log = logging.getLogger(__name__)
+
+IDLE_SECONDS = 600.0
+"""An agent without views, commands and fetches ends itself after this time."""
+
+COMMANDS_MAX = 64
+"""Commands that are answered at once; more wait."""
+
+LOG_BYTES_MAX = 4 << 20
+_HOUSE_SECONDS = 1.0
+
+
+class _StopError(Exception):
+    """Ends the agent's task group."""
+
+
+def run_agent(folders: Folders, *, idle: float, patience: float) -> int:
+    """Be the agent until idle or told to stop; return at once if there is one already.
+
+    Raises:
+        CacheError: a folder of the client cannot be used.
+    """
+    folders.prepare()
+    try:
+        lock = folders.agent_lock.open("a+")
+    except OSError as error:
+        raise storage_error("opening", folders.agent_lock, error) from error
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return 0
+        _shorten_log(folders)
+        logging.basicConfig(
+            level=logging.DEBUG if os.environ.get("MILLSTREAM_DEBUG") else logging.INFO,
+            format="%(asctime)s %(levelname)s %(message)s",
+            stream=sys.stderr,
+        )
+        _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (min(most, 4096), most))
+        asyncio.run(Agent(folders, idle=idle, patience=patience).serve())
+    return 0
+
+
+class Agent:
+    """Listens for commands and views, and knows when to end."""
+
+    def __init__(self, folders: Folders, *, idle: float, patience: float) -> None:
+        self._folders = folders
+        self._idle = idle
+        self._service = Service(folders, patience=patience)
+        self._room = asyncio.Semaphore(COMMANDS_MAX)
+        self._stopping = asyncio.Event()
+        self._commands = 0
+        self._last_use = time.monotonic()
+
+    async def serve(self) -> None:
+        """Serve until told to stop, or idle."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._stopping.set)
+        place = self._folders.agent_socket
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                self._service.fetching.start(tasks)
+
+                def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+                    tasks.create_task(self._talk(reader, writer))
+
+                async with serve_views(
+                    self._folders.supplier_socket, self._service.image_of, self._service
+                ) as views:
+                    tasks.create_task(self._keep_house(views))
+                    with suppress(FileNotFoundError):
+                        place.unlink()
+                    server = await asyncio.start_unix_server(accept, place, limit=1 << 16)
+                    _log.info("agent %d listens on %s", os.getpid(), place)
+                    await self._stopping.wait()
+                    with suppress(FileNotFoundError):
+                        place.unlink()
+                    server.close()
+                raise _StopError  # noqa: TRY301 - ends the workers
+        except* _StopError:
+            pass
+        finally:
+            await self._service.close()
+            _log.info("agent %d ends", os.getpid())
+
+    async def _keep_house(self, views: ViewServer) -> None:
+        while True:
+            await asyncio.sleep(_HOUSE_SECONDS)
+            self._service.save()
+            now = time.monotonic()
+            if self._commands or views.views or self._service.fetching.busy:
+                self._last_use = now
+            elif now - self._last_use >= self._idle:
+                _log.info("idle for %.0f s", self._idle)
+                self._stopping.set()
+
+    async def _talk(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Answer one command."""
+        self._commands += 1
+        try:
+            async with self._room:
+                async with asyncio.timeout(30):
+                    length = wire.length_of(await reader.readexactly(wire.LENGTH_SIZE))
+                    question = wire.decode(await reader.readexactly(length))
+
+                def tell(text: str) -> None:
+                    writer.write(wire.encode(Message("progress", {"text": text})))
+
+                if question.kind == "stop":
+                    writer.write(wire.encode(Message("done", {"agent": os.getpid()})))
+                    self._stopping.set()
+                else:
+                    writer.write(wire.encode(await self._service.answer(question, tell)))
+                async with asyncio.timeout(30):
+                    await writer.drain()
+        except (asyncio.IncompleteReadError, ConnectionError, TimeoutError):
+            pass  # the command went away
+        except Exception:  # noqa: BLE001 - one command's trouble is not the others'
+            _log.exception("a command was not answered: a bug")
+        finally:
+            self._commands -= 1
+            self._last_use = time.monotonic()
+            writer.close()
+
+
+def _shorten_log(folders: Folders) -> None:
+    """Keep one older log when the log has grown."""
+    with suppress(OSError):
+        if folders.log.stat().st_size > LOG_BYTES_MAX:
+            folders.log.replace(folders.log.with_suffix(".log.1"))
+            descriptor = os.open(folders.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+            for target in (1, 2):
+                os.dup2(descriptor, target)
+            os.close(descriptor)

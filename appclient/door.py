@@ -1,0 +1,274 @@
+"""The one door to HTTP: limits on every byte, the pinned certificate, and only our own exceptions.
+
+Nothing that comes through it is trusted; `workflow` checks it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import ssl
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from types import TracebackType
+from urllib.parse import urlsplit
+
+import aiohttp
+
+from appclient.address import Address
+from appclient.errors import (
+    NotEntitledError,
+    NotSignedInError,
+    ServerUnreachableError,
+    ServerUntrustedError,
+)
+from packageformat.errors import FormatError, MillstreamError
+
+ANSWER_MAX = 8 << 20
+"""Bytes of any answer but an object's."""
+
+CONNECTIONS = 8
+"""Connections to the server, kept alive."""
+
+_TIMEOUT = aiohttp.ClientTimeout(total=None, connect=15, sock_connect=10, sock_read=20)
+_SMALL_TIMEOUT = aiohttp.ClientTimeout(total=60, sock_connect=10, sock_read=20)
+
+
+class CapabilityExpiredError(MillstreamError):
+    """The address of an object is no longer valid; a new pointer has a new one. Never shown to a user."""
+
+    retryable = True
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """An HTTP answer that may be good: 200, or 304 with an empty body."""
+
+    status: int
+    body: bytes
+    etag: str
+
+    def json(self) -> Mapping[str, object]:
+        """Return the body as a JSON object.
+
+        Raises:
+            ServerUntrustedError: it is not one.
+        """
+        try:
+            value = json.loads(self.body)
+        except (ValueError, RecursionError) as error:
+            raise ServerUntrustedError("the server's answer is not JSON") from error
+        if not isinstance(value, dict):
+            raise ServerUntrustedError("the server's answer is not a JSON object")
+        return value
+
+
+class Door:
+    """A server, by its address, behind its pinned certificate if it has one."""
+
+    def __init__(self, address: Address, certificate: bytes = b"") -> None:
+        """Prepare; nothing is sent yet. Must be made inside a running event loop.
+
+        Args:
+            address: of the server.
+            certificate: SHA-256 of the only certificate to accept; empty: one that a CA vouches for.
+        """
+        self.address = address
+        self.received = 0  # bytes of bodies, of all answers
+        self._session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(
+                limit=CONNECTIONS,
+                limit_per_host=CONNECTIONS,
+                keepalive_timeout=60,
+                ssl=aiohttp.Fingerprint(certificate) if certificate else True,
+            ),
+            headers={"User-Agent": "millstream-appclient/1", "Accept-Encoding": "identity"},
+            auto_decompress=False,
+            cookie_jar=aiohttp.DummyCookieJar(),
+            timeout=_SMALL_TIMEOUT,
+        )
+
+    async def __aenter__(self) -> Door:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """End all connections."""
+        await self._session.close()
+
+    async def get(self, path: str, *, token: str = "", etag: str = "") -> Answer:
+        """Return the answer to GET `path`. Raises as `_exchange`."""
+        headers = _authorization(token)
+        if etag:
+            headers["If-None-Match"] = etag
+        return await self._exchange("GET", path, headers, None)
+
+    async def post(self, path: str, value: Mapping[str, object], *, token: str = "") -> Answer:
+        """Return the answer to POST of `value` as JSON to `path`. Raises as `_exchange`."""
+        return await self._exchange("POST", path, _authorization(token), value)
+
+    async def _exchange(
+        self, method: str, path: str, headers: Mapping[str, str], value: Mapping[str, object] | None
+    ) -> Answer:
+        """Send a request and return its whole answer.
+
+        Raises:
+            NotSignedInError: 401.
+            NotEntitledError: 403 or 404.
+            ServerUnreachableError: no answer in time, or the server cannot answer now.
+            ServerUntrustedError: another certificate than the pinned one, or an answer that makes no sense.
+        """
+        with self._foreign():
+            async with self._session.request(
+                method, self.address.url + path, headers=headers, json=value, allow_redirects=False
+            ) as response:
+                body = await _limited(response.content, ANSWER_MAX)
+                self.received += len(body)
+                if response.status not in (200, 304):
+                    raise _refusal(response.status, body)
+                return Answer(response.status, body, response.headers.get("ETag", ""))
+
+    @asynccontextmanager
+    async def part(self, path: str, offset: int, size: int) -> AsyncIterator[aiohttp.StreamReader]:
+        """Open `size` bytes from `offset` on of an object; read them with `take`.
+
+        Raises:
+            CapabilityExpiredError: the address is no longer valid.
+            ServerUnreachableError, ServerUntrustedError: as `_exchange`.
+        """
+        last = offset + size - 1
+        with self._foreign():
+            response = await self._session.get(
+                self.address.url + path,
+                headers={"Range": f"bytes={offset}-{last}"},
+                allow_redirects=False,
+                timeout=_TIMEOUT,
+            )
+        try:
+            with self._foreign():
+                if response.status in (403, 404, 410):
+                    await _limited(response.content, ANSWER_MAX)
+                    raise CapabilityExpiredError(f"the address of an object is refused ({response.status})")
+                if response.status not in (200, 206):
+                    raise _refusal(response.status, await _limited(response.content, ANSWER_MAX))
+            told = response.headers.get("Content-Range", "")
+            if response.status == 206 and not told.startswith(f"bytes {offset}-{last}/"):
+                raise ServerUntrustedError(f"the server sent another range than bytes {offset}-{last}")
+            if response.status == 200 and (offset or response.content_length != size):
+                raise ServerUntrustedError("the server does not send ranges")
+            yield response.content  # what goes wrong in the caller's block is not the server's doing
+        finally:
+            response.close()  # ends the connection unless all of the answer was taken
+
+    async def take(self, content: aiohttp.StreamReader, size: int) -> bytes:
+        """Return the next `size` bytes of an open part.
+
+        Raises:
+            ServerUnreachableError: the connection ended before.
+        """
+        with self._foreign():
+            data = await content.readexactly(size)
+        self.received += size
+        return data
+
+    def _foreign(self) -> _Foreign:
+        return _Foreign(self.address)
+
+
+class _Foreign:
+    """Turns what aiohttp, ssl and the kernel raise into our own."""
+
+    def __init__(self, address: Address) -> None:
+        self._address = address
+
+    def __enter__(self) -> None:
+        return
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        url = self._address.url
+        if isinstance(error, aiohttp.ServerFingerprintMismatch):
+            raise ServerUntrustedError(
+                f"{url} shows another certificate than the one accepted at login: {error.got.hex()}"
+            ) from error
+        if isinstance(error, (aiohttp.ClientConnectorCertificateError, ssl.SSLCertVerificationError)):
+            raise ServerUntrustedError(
+                f"no authority that this machine knows vouches for the certificate of {url}"
+            ) from error
+        if isinstance(error, (aiohttp.ClientError, TimeoutError, asyncio.IncompleteReadError, OSError)):
+            reason = (
+                "no answer in time" if isinstance(error, TimeoutError) else str(error) or type(error).__name__
+            )
+            raise ServerUnreachableError(f"{url} cannot be reached: {' '.join(reason.split())}") from error
+
+
+async def certificate_of(address: Address) -> bytes:
+    """Return the SHA-256 of the certificate that the server shows, unchecked.
+
+    Raises:
+        ServerUnreachableError: no answer, or no TLS there.
+    """
+    context = ssl.create_default_context()
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    parts = urlsplit(address.url)
+    try:
+        async with asyncio.timeout(15):
+            _, writer = await asyncio.open_connection(parts.hostname, parts.port or 443, ssl=context)
+    except (OSError, TimeoutError) as error:
+        raise ServerUnreachableError(f"{address.url} cannot be reached over TLS: {error}") from error
+    tls = writer.get_extra_info("ssl_object")
+    certificate = tls.getpeercert(binary_form=True)
+    writer.close()
+    return hashlib.sha256(certificate or b"").digest()
+
+
+def _authorization(token: str) -> dict[str, str]:
+    return {"Authorization": f"Bearer {token}"} if token else {}
+
+
+async def _limited(content: aiohttp.StreamReader, most: int) -> bytes:
+    parts = []
+    size = 0
+    async for part in content.iter_chunked(1 << 16):
+        size += len(part)
+        if size > most:
+            raise ServerUntrustedError(f"the server sends more than {most} bytes")
+        parts.append(part)
+    return b"".join(parts)
+
+
+def _refusal(status: int, body: bytes) -> MillstreamError:
+    """Return the error for a status that is not good, in the server's words if it has some."""
+    message, hint = "", None
+    try:
+        told = json.loads(body)
+    except (ValueError, RecursionError):
+        told = None
+    if isinstance(told, dict):
+        message = _plain(told.get("message"))
+        hint = _plain(told.get("hint")) or None
+    message = message or f"the server answered {status}"
+    if status == 401:
+        return NotSignedInError(message)
+    if status in (403, 404):
+        return NotEntitledError(message, hint=hint)
+    if status == 429 or status >= 500:
+        return ServerUnreachableError(message, hint=hint)
+    if status == 400:
+        return FormatError(f"the server refused a request: {message}", hint=hint)
+    return ServerUntrustedError(f"an answer that makes no sense: {message}", hint=hint)
+
+
+def _plain(value: object) -> str:
+    """Return text of the server as one printable line: it goes to a terminal."""
+    if not isinstance(value, str):
+        return ""
+    return "".join(letter if letter.isprintable() else " " for letter in value[:500])

@@ -1,0 +1,342 @@
+"""What the agent does for commands and views: sign-in, bubbles, fetching, cache, desktop. No sockets here.
+
+Runs in the agent's loop; what takes more than a moment runs in threads. The order of locks, outermost
+first: `_maintaining` (cache, reset), then those of `Bubbles`, then those of `Fetching` and `Session`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import time
+from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import ContextVar
+from pathlib import Path
+
+from appclient import caching, catalogue, integration, wire
+from appclient import signin as signins
+from appclient.bubbles import Bubbles, bubbles_of
+from appclient.errors import AgentError, NotSignedInError, UnknownPackageError, storage_error
+from appclient.fetching import Fetching, Urgency
+from appclient.folders import Folders
+from appclient.foldertree import remove_folder
+from appclient.packagefile import read_file
+from appclient.session import Session
+from appclient.signin import SignIn
+from appclient.statistics import Statistics, Tally
+from appclient.wire import Message
+from bubble.cachefile import CacheFolder
+from bubble.errors import BubbleBusyError
+from bubble.launch import is_running
+from bubble.spec import encode_spec
+from packageformat.errors import MillstreamError
+from packageformat.package import Package
+from packageformat.publishing import Published
+from packageformat.stack import bubble_id
+
+_log = logging.getLogger(__name__)
+
+Tell = Callable[[str], None]
+
+_BUBBLE: ContextVar[bytes] = ContextVar("bubble")
+"""Which view a task serves: set once for each view's connection, inherited by the tasks that it starts."""
+
+
+class Service:
+    """The agent's work, for one user."""
+
+    def __init__(self, folders: Folders, *, patience: float) -> None:
+        self._folders = folders
+        self._session: Session | None = None
+        self._signin_stamp: tuple[int, int] = (0, 0)
+        self._closing: set[asyncio.Task[None]] = set()
+        self._statistics = Statistics(folders.state / "statistics.json")
+        self._writer = ThreadPoolExecutor(1, "cache-writer")
+        self._bubbles = Bubbles(folders, self.session)
+        self._cache = CacheFolder(folders.cache)
+        self._maintaining = asyncio.Lock()
+        self.fetching = Fetching(
+            session=self.session, layer_of=self._bubbles.layer_of, writer=self._writer, patience=patience
+        )
+        self._answers: dict[str, Callable[[Message, Tell], Awaitable[Message]]] = {
+            "prepare": self._prepare,
+            "refresh": self._refresh,
+            "status": self._status,
+            "bubble": self._bubble,
+            "cache list": self._cache_list,
+            "cache verify": self._cache_verify,
+            "cache clean": self._cache_clean,
+            "reset": self._reset,
+        }
+
+    async def close(self) -> None:
+        """End connections and the writing thread; keep the counts."""
+        if self._session is not None:
+            await self._session.close()
+        self._writer.shutdown(wait=True, cancel_futures=True)
+        self.save()
+
+    def save(self) -> None:
+        """Keep the counts; a disk that refuses is told by `status`."""
+        try:
+            self._statistics.save()
+        except MillstreamError as error:
+            self.fetching.trouble = error.line()
+
+    def session(self) -> Session:
+        """Return the session of the sign-in on disk, made anew if that is another than before.
+
+        Raises:
+            NotSignedInError: there is none.
+        """
+        path = signins.path_of(self._folders.config)
+        try:
+            status = path.stat()
+        except OSError as error:
+            raise NotSignedInError("nobody is signed in") from error
+        stamp = (status.st_ino, status.st_mtime_ns)
+        session = self._session
+        if session is not None and stamp == self._signin_stamp:
+            return session
+        signin = signins.recall(self._folders.config)
+        if session is None or session.signin != signin:
+            if session is not None:
+                task = asyncio.get_running_loop().create_task(session.close())
+                self._closing.add(task)
+                task.add_done_callback(self._closing.discard)
+                self.fetching.forget_origins()
+                self._bubbles.forget_layers()
+            session = self._session = Session(self._folders, signin)
+        self._signin_stamp = stamp
+        return session
+
+    async def answer(self, question: Message, tell: Tell) -> Message:
+        """Return the answer to a command; what goes wrong is an answer too."""
+        try:
+            answer = self._answers.get(question.kind)
+            if answer is None:
+                raise AgentError(f"the agent does not know {question.kind!r}")  # noqa: TRY301
+            return await answer(question, tell)
+        except MillstreamError as error:
+            return wire.failure(error)
+        except OSError as error:
+            return wire.failure(storage_error("using", Path(str(error.filename or "")), error))
+        except Exception:  # noqa: BLE001 - the command is owed a reply
+            _log.exception("%s failed: a bug", question.kind)
+            bug = MillstreamError(f"a bug in the agent ({question.kind})", hint=f"see {self._folders.log}")
+            return wire.failure(bug)
+
+    # For views (bubble.supply)
+
+    def image_of(self, bubble: bytes) -> Path:
+        """Return the view image of a bubble; the task that asks serves that bubble from now on."""
+        _BUBBLE.set(bubble)
+        return self._bubbles.image_of(bubble)
+
+    async def bring(self, layer: bytes, block: int, urgency: int) -> None:
+        """Bring a block into the cache. Raises as Fetching.bring."""
+        tally = self._statistics.of(_BUBBLE.get())
+        await self.fetching.bring(layer, block, Urgency.FAULT if urgency == 0 else Urgency.AHEAD, tally)
+        if urgency == 0:
+            tally.faults_served += 1
+
+    async def damaged(self, layer: bytes, block: int) -> None:
+        """Forget a block that is damaged in the cache."""
+        await self.fetching.damaged(layer, block, self._statistics.of(_BUBBLE.get()))
+
+    # For commands
+
+    async def _prepare(self, question: Message, tell: Tell) -> Message:
+        session = self.session()
+        wanted = question.text("application")
+        publishing = await session.current()
+        try:
+            choice = catalogue.choose(publishing, wanted)
+        except UnknownPackageError:
+            choice = catalogue.choose(await session.current(at_most=2), wanted)  # published just now, perhaps
+        tally = self._tally(choice.package)
+        tally.application = choice.application.id
+        spec, origins = await self._bubbles.make(choice, tally, tell)
+        self.fetching.know(origins)
+        application = choice.application
+        return Message(
+            "done",
+            {
+                "spec": encode_spec(spec),
+                "package": tally.package,
+                "id": application.id,
+                "name": application.name,
+                "command": application.command,
+                "icon": application.icon,
+                "desktop_file": application.desktop_file.hex(),
+                "terminal": application.terminal,
+            },
+        )
+
+    async def _refresh(self, question: Message, tell: Tell) -> Message:
+        publishing = await self.session().refresh()
+        tell(f"{len(publishing.items)} packages published to {publishing.user}")
+        added, removed = await integration.integrate(self._folders, publishing, self._read_file)
+        count = sum(len(item.applications) for item in publishing.items)
+        return Message(
+            "done",
+            {"packages": len(publishing.items), "applications": count, "added": added, "removed": removed},
+        )
+
+    async def _read_file(self, published: Published, path: bytes) -> bytes:
+        layer = await self._bubbles.layer_of(published.version_id, None)
+        tally = self._tally(published)
+        return await read_file(
+            layer, path, lambda block: self.fetching.bring(layer.version, block, Urgency.FAULT, tally)
+        )
+
+    def _tally(self, published: Published) -> Tally:
+        tally = self._statistics.of(bubble_id(published.stack))
+        tally.package = f"{published.name} {published.version}"
+        return tally
+
+    async def _status(self, question: Message, tell: Tell) -> Message:
+        signed: dict[str, object] = {}
+        try:
+            session = self.session()
+        except NotSignedInError:
+            pass
+        else:
+            publishing = session.publishing
+            signed = {
+                "server": session.signin.url,
+                "user": session.signin.user,
+                "server_name": session.signin.server_name,
+                "packages": len(publishing.items) if publishing else 0,
+                "generation": publishing.generation if publishing else 0,
+                "expires": publishing.expires if publishing else 0,
+                "confirmed": int(session.fetched_at),
+            }
+        return Message(
+            "done",
+            {
+                "agent": os.getpid(),
+                "signed_in": signed,
+                "trouble": self.fetching.trouble,
+                "fetching": self.fetching.busy,
+                "bubbles": self._statistics.table(),
+                "log": str(self._folders.log),
+            },
+        )
+
+    async def _bubble(self, question: Message, tell: Tell) -> Message:
+        tally = self._statistics.of(question.octets("bubble"))
+        return Message(
+            "done",
+            {
+                "trouble": self.fetching.trouble,
+                "bytes_received": tally.bytes_received,
+                "blocks_fetched": tally.blocks_fetched,
+                "faults_served": tally.faults_served,
+                "idle_ms": int(1000 * (time.time() - tally.last_fetch)),
+            },
+        )
+
+    async def _packages(self) -> list[Package]:
+        """Return every package whose head is kept."""
+        signin: SignIn = self.session().signin
+        found = [
+            await self._bubbles.heads.get(version, signin) for version, _ in self._bubbles.heads.versions()
+        ]
+        return [package for package in found if package is not None]
+
+    async def _cache_list(self, question: Message, tell: Tell) -> Message:
+        async with self._maintaining:
+            packages = await self._packages()
+            published = self._published_versions()
+            listed = []
+            for package in packages:
+                held = await asyncio.to_thread(caching.held, package, self._cache)
+                listed.append(
+                    {
+                        "version_id": held.version.hex(),
+                        "package": held.name,
+                        "files": held.files,
+                        "files_here": held.files_here,
+                        "bytes": held.plain_bytes,
+                        "bytes_here": held.bytes_here,
+                        "published": held.version in published,
+                    }
+                )
+            size = await asyncio.to_thread(caching.disk_bytes, [self._folders.cache])
+        return Message("done", {"packages": listed, "disk_bytes": size, "folder": str(self._folders.cache)})
+
+    async def _cache_verify(self, question: Message, tell: Tell) -> Message:
+        async with self._maintaining:
+            tell("checking every block in the cache")
+            found = await asyncio.to_thread(caching.verify, await self._packages(), self._cache)
+        return Message(
+            "done",
+            {
+                "blocks": found.blocks,
+                "damaged": found.damaged,
+                "damaged_count": found.damaged_count,
+                "unknown": found.unknown,
+            },
+        )
+
+    async def _cache_clean(self, question: Message, tell: Tell) -> Message:
+        """Drop what neither a published nor a running bubble needs; with "all", all that is not running."""
+        async with self._maintaining:
+            packages = await self._packages()
+            by_version = {package.version_id: package for package in packages}
+            kept = set() if question.flag("all") else self._published_versions()
+            names = question.texts("keep")
+            for package in packages:
+                manifest = package.manifest
+                if manifest.name in names or f"{manifest.name} {manifest.version}" in names:
+                    kept.update((package.version_id, *manifest.requires))
+            running = {folder.name for folder in self._folders.bubbles.glob("*") if is_running(folder)}
+            for package in packages:
+                if bubble_id((*package.manifest.requires, package.version_id)).hex() in running:
+                    kept.update((package.version_id, *package.manifest.requires))
+            images = {
+                bubble_id((*package.manifest.requires, version)).hex()
+                for version, package in by_version.items()
+                if version in kept
+            }
+            contents, size = await asyncio.to_thread(
+                caching.sweep, [by_version[version] for version in kept if version in by_version], self._cache
+            )
+            dropped = [version for version in by_version if version not in kept]
+            for version in dropped:
+                self._bubbles.heads.forget(version)
+            for image in self._folders.views.glob("*"):
+                if image.name not in images | running:
+                    image.unlink(missing_ok=True)
+            self._bubbles.forget_layers()
+        return Message("done", {"contents": contents, "bytes": size, "packages": len(dropped)})
+
+    def _published_versions(self) -> set[bytes]:
+        publishing = self.session().publishing
+        return {version for item in publishing.items for version in item.stack} if publishing else set()
+
+    async def _reset(self, question: Message, tell: Tell) -> Message:
+        """Drop the copy-on-write layers of a package, of all its versions."""
+        async with self._maintaining:
+            session = self.session()
+            if session.publishing is None:
+                await session.current()
+            assert session.publishing is not None
+            choice = catalogue.choose(session.publishing, question.text("application"))
+            folders = bubbles_of(self._folders, choice.package.name)
+            for folder in folders:
+                if is_running(folder):
+                    raise BubbleBusyError(
+                        f"{choice.application.name} is running", hint="close it first, then try again"
+                    )
+            if question.flag("home"):
+                folders.append(self._bubbles.home_path(choice.package.name))
+            if not question.flag("only_look"):
+                for folder in folders:
+                    await asyncio.to_thread(remove_folder, folder)
+        return Message(
+            "done", {"package": choice.package.name, "folders": [str(folder) for folder in folders]}
+        )

@@ -1,0 +1,263 @@
+"""The signed-in user's dealings with the server: publishing, pointers, tokens. All answers are checked."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import logging
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from appclient import signin as signins
+from appclient import workflow
+from appclient.address import Address
+from appclient.door import Answer, Door
+from appclient.errors import NotEntitledError, NotSignedInError, ServerUnreachableError, ServerUntrustedError
+from appclient.folders import Folders
+from appclient.signin import SignIn
+from appclient.storedfile import store, store_json, stored, stored_json
+from appclient.workflow import Seen
+from packageformat.errors import FormatError
+from packageformat.limits import ENVELOPE_BYTES_MAX
+from packageformat.pointer import Pointer
+from packageformat.publishing import Publishing
+
+_log = logging.getLogger(__name__)
+
+RENEW_SECONDS = 6 * 3600
+"""A token that lives no longer than this is exchanged for a younger one when the server is asked anyway."""
+
+STALE_SECONDS = 300
+"""A publishing list older than this is asked for again before a launch."""
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where one package version can be fetched from, for a while."""
+
+    pointer: Pointer
+    path: str  # a capability URL on the server, without the host
+    expires: int  # seconds since 1970
+
+
+class Session:
+    """One sign-in, and what the server said under it.
+
+    Runs in the agent's loop. Between two awaits it changes its fields only together with their files.
+    """
+
+    def __init__(self, folders: Folders, signin: SignIn) -> None:
+        self.signin = signin
+        self.door = Door(Address(signin.url), signin.certificate)
+        self.publishing: Publishing | None = None
+        self.fetched_at = 0.0  # seconds since 1970: when the server last confirmed the publishing list
+        self._folders = folders
+        self._etag = ""
+        self._seen = _recall_seen(_seen_path(folders), signin)
+        self._refreshing = asyncio.Lock()
+        self._renewing = asyncio.Lock()
+        self._load_kept()
+
+    async def close(self) -> None:
+        """End the connections to the server."""
+        await self.door.close()
+
+    async def current(self, *, at_most: float = STALE_SECONDS) -> Publishing:
+        """Return the publishing list, from the server if the last word is older than `at_most` seconds.
+
+        Offline, the kept list is good until it expires.
+
+        Raises:
+            ServerUnreachableError: no answer, and no list that is still good.
+            MillstreamError: the answer did not pass the checks of `workflow`.
+        """
+        now = time.time()
+        if self.publishing is not None and 0 <= now - self.fetched_at < at_most:
+            return self.publishing
+        try:
+            return await self.refresh()
+        except ServerUnreachableError:
+            kept = self.kept()
+            if kept is None:
+                raise
+            _log.warning("the server cannot be reached: going on with the kept publishing list")
+            return kept
+
+    def kept(self) -> Publishing | None:
+        """Return the last publishing list if it has not expired."""
+        if self.publishing is not None and self.publishing.expires > time.time():
+            return self.publishing
+        return None
+
+    async def refresh(self) -> Publishing:
+        """Ask the server for the publishing list and keep it. Raises as `current`."""
+        async with self._refreshing:
+            if self.signin.token_expires - time.time() < RENEW_SECONDS:
+                with suppress(NotSignedInError):  # what follows says it if the token is of no use
+                    await self._renew(self.signin.token)
+            etag = self._etag if self.kept() is not None else ""
+            answer = await self._authorized("GET", "/v1/publishing", etag=etag)
+            if answer.status == 304 and self.publishing is not None:
+                self.fetched_at = time.time()
+                return self.publishing
+            now = int(time.time())
+            publishing = await asyncio.to_thread(
+                workflow.accept_publishing, answer.body, self.signin, self._seen, now
+            )
+            store(self._kept_path(), answer.body)
+            self._see(self._seen.with_publishing(publishing))
+            self.publishing, self._etag, self.fetched_at = publishing, answer.etag, time.time()
+            return publishing
+
+    async def origins(self, versions: Sequence[bytes]) -> dict[bytes, Origin]:
+        """Return where these package versions are, from one request.
+
+        Raises:
+            NotEntitledError: the server does not give one of them to this user.
+            ServerUnreachableError: no answer.
+            MillstreamError: a pointer did not pass the checks of `workflow`.
+        """
+        answer = await self._authorized(
+            "POST", "/v1/pointers", value={"version_ids": [version.hex() for version in versions]}
+        )
+        now = int(time.time())
+        found: dict[bytes, Origin] = {}
+        try:
+            listed = answer.json()["pointers"]
+            if not isinstance(listed, list):
+                raise _nonsense()
+            for item in listed[: len(versions)]:
+                version = bytes.fromhex(item["version_id"])
+                if version not in versions:
+                    raise _nonsense()
+                envelope = _base64(item["pointer"])
+                pointer = workflow.accept_pointer(envelope, version, self.signin, self._seen, now)
+                path = item["url"]
+                if not isinstance(path, str) or not path.startswith(
+                    "/v1/objects/" + pointer.object_digest.hex()
+                ):
+                    raise _nonsense()
+                found[version] = Origin(pointer, path, int(item["expires"]))
+        except (KeyError, TypeError, ValueError) as error:
+            raise _nonsense() from error
+        missing = [version for version in versions if version not in found]
+        if missing:
+            raise NotEntitledError(f"the server does not give you package {missing[0].hex()[:16]}")
+        seen = self._seen
+        for origin in found.values():
+            seen = seen.with_pointer(origin.pointer)
+        self._see(seen)
+        return found
+
+    async def _authorized(
+        self, method: str, path: str, *, value: Mapping[str, object] | None = None, etag: str = ""
+    ) -> Answer:
+        """Ask with the token, renewed once if the server no longer takes it."""
+        for fresh in (False, True):
+            token = self.signin.token
+            try:
+                if method == "GET":
+                    answer = await self.door.get(path, token=token, etag=etag)
+                else:
+                    answer = await self.door.post(path, value or {}, token=token)
+            except NotSignedInError:
+                if fresh:
+                    raise
+                await self._renew(token)
+            else:
+                return answer
+        raise AssertionError("either answered or raised")
+
+    async def _renew(self, old: str) -> None:
+        async with self._renewing:
+            if self.signin.token != old:
+                return  # another task did
+            answer = (await self.door.post("/v1/renew", {}, token=old)).json()
+            try:
+                token, expires = str(answer["token"]), int(str(answer["expires"]))
+            except (KeyError, ValueError) as error:
+                raise _nonsense() from error
+            self.signin = replace(self.signin, token=token, token_expires=expires)
+            signins.remember(self._folders.config, self.signin)
+
+    def _kept_path(self) -> Path:
+        return publishing_path(self._folders)
+
+    def _load_kept(self) -> None:
+        envelope = stored(self._kept_path(), most=ENVELOPE_BYTES_MAX)
+        if envelope is None:
+            return
+        try:
+            self.publishing = workflow.accept_publishing(envelope, self.signin, self._seen, int(time.time()))
+        except (FormatError, ServerUntrustedError) as error:
+            _log.warning("the kept publishing list is not used: %s", error)
+
+    def _see(self, seen: Seen) -> None:
+        if seen != self._seen:
+            _remember_seen(_seen_path(self._folders), self.signin, seen)
+            self._seen = seen
+
+
+def publishing_path(folders: Folders) -> Path:
+    """Return where the last publishing list is kept, as the server signed it."""
+    return folders.state / "publishing"
+
+
+def kept_publishing(folders: Folders, now: int) -> Publishing | None:
+    """Return the last publishing list, checked, or None if there is none that is still good.
+
+    For commands that only look. Raises NotSignedInError.
+    """
+    signin = signins.recall(folders.config)
+    envelope = stored(publishing_path(folders), most=ENVELOPE_BYTES_MAX)
+    if envelope is None:
+        return None
+    seen = _recall_seen(_seen_path(folders), signin)
+    try:
+        return workflow.accept_publishing(envelope, signin, seen, now)
+    except (FormatError, ServerUntrustedError):
+        return None
+
+
+def _seen_path(folders: Folders) -> Path:
+    return folders.state / "seen.json"
+
+
+def _recall_seen(path: Path, signin: SignIn) -> Seen:
+    """Return the generations seen of this server; those of another do not count."""
+    value = stored_json(path)
+    try:
+        if not isinstance(value, dict) or value["server_key"] != signin.server_key.hex():
+            return Seen()
+        publishing = int(value["publishing"]) if value["user"] == signin.user else 0
+        pointers = {bytes.fromhex(name): int(generation) for name, generation in value["pointers"].items()}
+    except (KeyError, TypeError, ValueError, AttributeError):
+        return Seen()
+    return Seen(publishing, pointers)
+
+
+def _remember_seen(path: Path, signin: SignIn, seen: Seen) -> None:
+    store_json(
+        path,
+        {
+            "server_key": signin.server_key.hex(),
+            "user": signin.user,
+            "publishing": seen.publishing,
+            "pointers": {version.hex(): generation for version, generation in seen.pointers.items()},
+        },
+    )
+
+
+def _nonsense() -> ServerUntrustedError:
+    return ServerUntrustedError(
+        "the server's answer makes no sense", hint="is it a Millstream server, and as new?"
+    )
+
+
+def _base64(text: object) -> bytes:
+    if not isinstance(text, str):
+        raise TypeError("not text")
+    return base64.b64decode(text, validate=True)
