@@ -25,6 +25,7 @@ from bubble.dbusproxy import start_proxy
 from bubble.errors import BubbleBusyError, LaunchError, NoFuseError, NoUserNamespacesError, OverlayError
 from bubble.identity import Person
 from bubble.keeper import KeeperTask
+from bubble.mountpoints import MOUNT_FILES, MOUNT_FOLDERS
 from bubble.sandbox import namespace_flags
 from bubble.spec import BubbleSpec
 from bubble.view import ViewTask
