@@ -250,7 +250,7 @@ def _job(
     log: int,
 ) -> capture.Job:
     build_ = recipe.build
-    host = read_host_config(network=build_.network or bool(build_.bootstrap))
+    host = read_host_config(network=build_.network or bool(build_.bootstrap), with_sources=build_.sources)
     bootstrap: tuple[str, ...] = ()
     if build_.bootstrap:
         if not host.sources:

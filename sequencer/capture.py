@@ -131,7 +131,8 @@ def _run_outside(argv: list[str], job: Job) -> int:
 def _install(channel: Channel, job: Job) -> Room:
     upper = f"{WORK}/upper"
     lowers: list[str] = [BASE]
-    os.mkdir(upper, 0o755)
+    for folder in (upper, f"{WORK}/overlay-work", f"{WORK}/tools", f"{WORK}/tools-work"):
+        os.mkdir(folder, 0o755)  # now: our parent closes the capture's folder when it hears from us
     channel.say(stage="compose", line="", ready=True)
     if job.tools:
         tools = open_room("tools", f"{WORK}/tools", f"{WORK}/tools-work", lowers)

@@ -37,13 +37,18 @@ class HostConfig:
     environment: tuple[tuple[str, str], ...] = ()
 
 
-def read_host_config(*, network: bool) -> HostConfig:
-    """Return what a capture with or without `network` borrows. What cannot be read is left out."""
+def read_host_config(*, network: bool, with_sources: bool = False) -> HostConfig:
+    """Return what a capture with or without `network` borrows. What cannot be read is left out.
+
+    Args:
+        network: whether the capture has the host's network.
+        with_sources: whether its apt shall know source packages too.
+    """
     if not network:
         return HostConfig()
     sources = [path for path in _files(APT) if _is_source(path)]
     return HostConfig(
-        apt=_apt_files(sources),
+        apt=_apt_files(sources, with_sources=with_sources),
         sources=tuple(str(path) for path in sources),
         name_servers=_read(Path("/etc/resolv.conf")),
         certificates=_read(Path("/etc/ssl/certs/ca-certificates.crt")),
@@ -61,7 +66,7 @@ def acquire_options() -> str:
     return "".join(f"{line}\n" for line in lines if "::IndexTargets" not in line)
 
 
-def _apt_files(sources: list[Path]) -> dict[str, bytes]:
+def _apt_files(sources: list[Path], *, with_sources: bool) -> dict[str, bytes]:
     """Return a folder /etc/apt that fetches as this machine does, with no hooks of this machine."""
     found: dict[str, bytes] = {}
     for path in _files(APT):
@@ -76,6 +81,8 @@ def _apt_files(sources: list[Path]) -> dict[str, bytes]:
                 name = f"{KEYRINGS}/{keyring.strip('/').replace('/', '-')}"
                 found[name] = content
                 text = text.replace(keyring, f"{APT}/{name}")
+        if with_sources:
+            text = add_source_packages(text)
         found[str(path.relative_to(APT))] = text.encode("utf-8", "surrogateescape")
     found["apt.conf.d/90capture"] = (
         acquire_options()
@@ -84,6 +91,12 @@ def _apt_files(sources: list[Path]) -> dict[str, bytes]:
         + 'APT::Sandbox::User "root";\n'  # the capture's root is nobody outside
     ).encode("utf-8", "surrogateescape")
     return found
+
+
+def add_source_packages(text: str) -> str:
+    """Return a file of package sources, of either style, that names source packages too (deb-src)."""
+    text = re.sub(r"(?m)^(Types:)[ \t]*deb[ \t]*$", r"\1 deb deb-src", text)
+    return re.sub(r"(?m)^deb([ \t].*)$", r"deb\1\ndeb-src\1", text)
 
 
 def _is_source(path: Path) -> bool:

@@ -25,7 +25,8 @@ _DISTRIBUTION_PACKAGE = re.compile(r"[a-z0-9][a-z0-9+.-]+(:[a-z0-9-]+)?(=[A-Za-z
 KEYS: Mapping[str, tuple[str, ...]] = {
     "package": ("name", "version", "version_of", "title", "description", "kind", "base"),
     "build": (
-        "commands", "network", "timeout_s", "environment", "tools", "files", "bootstrap", "packages",
+        "commands", "network", "sources", "timeout_s", "environment", "tools", "files", "bootstrap",
+        "packages",
     ),
     "exclude": ("paths", "keep"),
     "policy": (
@@ -43,6 +44,7 @@ class Build:
 
     commands: tuple[str, ...] = ()  # each by /bin/sh -e, as root of the capture
     network: bool = False
+    sources: bool = False  # the distribution's source packages too (apt-get source)
     timeout_s: int = TIMEOUT_DEFAULT  # for all commands together
     environment: tuple[tuple[str, str], ...] = ()
     tools: tuple[str, ...] = ()  # distribution packages that are there while the commands run, not captured
@@ -227,6 +229,7 @@ def _build_of(table: _Table) -> Build:
     build = Build(
         commands=table.texts("commands"),
         network=table.flag("network", default=False),
+        sources=table.flag("sources", default=False),
         timeout_s=table.number("timeout_s", TIMEOUT_DEFAULT, TIMEOUT_MAX),
         environment=table.variables("environment"),
         tools=table.texts("tools"),
