@@ -116,13 +116,12 @@ def run(options: Options) -> dict[str, Any]:
         screen.wait_drawn(launch.window, 20)
         options.output.parent.mkdir(parents=True, exist_ok=True)
         screen.screenshot(options.output, launch.window)
-        status = visit.status()
         figures = {
             "application": APPLICATION,
             "title": launch.window.title,
             "seconds_to_first_window": round(launch.seconds, 2),
             "bytes_packaged": packaged,
-            "bytes_received": received(status),
+            "bytes_received": visit.received().bytes,
             "screenshot": str(options.output),
             "sequencing_s": round(sequenced_s, 1),
             "user": user.name,
@@ -132,11 +131,6 @@ def run(options: Options) -> dict[str, Any]:
             _wait(launch)
     figures["total_s"] = round(time.monotonic() - began, 1)
     return figures
-
-
-def received(status: dict[str, Any]) -> int:
-    """Return the bytes that the client has had from the server, from `appclient status --json`."""
-    return int(status["bytes_received"])
 
 
 def _invisible_screen(visit: Visit, undo: ExitStack) -> Screen:

@@ -148,9 +148,8 @@ class Service:
             self.command("group", "join", group, user)
 
     def packages(self) -> list[dict[str, Any]]:
-        """Return what `streamserver packages list --json` says."""
-        told = json.loads(self.command("packages", "list", "--json"))
-        return list(told["packages"] if isinstance(told, dict) else told)
+        """Return what `streamserver packages list --json` says, a line for each package."""
+        return [json.loads(line) for line in self.command("packages", "list", "--json").splitlines()]
 
     @staticmethod
     def package_name(package: Path) -> str:

@@ -49,6 +49,15 @@ class Launch:
         return self.process.wait()
 
 
+@dataclass(frozen=True, slots=True)
+class Received:
+    """What the client has had from the server: stored bytes, blocks, and blocks that somebody waited for."""
+
+    bytes: int
+    blocks: int
+    faults: int
+
+
 class Visit:
     """What one user does on this machine.
 
@@ -100,13 +109,21 @@ class Visit:
 
     def login(self, url: str, name: str, password: str, fingerprint: str = "") -> None:
         """Sign in to the server at `url`, accepting its certificate by `fingerprint` if it needs that."""
-        accept = ["--fingerprint", fingerprint] if fingerprint else []
+        accept = ["--accept-fingerprint", fingerprint] if fingerprint else []
         self.appclient("login", url, "--user", name, "--password-stdin", *accept, stdin=password + "\n")
-        self.appclient("refresh")
 
     def status(self) -> dict[str, Any]:
         """Return what `appclient status --json` says."""
         return dict(json.loads(self.appclient("status", "--json").stdout))
+
+    def received(self) -> Received:
+        """Return what all bubbles of this user have had from the server."""
+        tallies = self.status()["bubbles"].values()
+        return Received(
+            bytes=sum(int(tally["bytes_received"]) for tally in tallies),
+            blocks=sum(int(tally["blocks_fetched"]) for tally in tallies),
+            faults=sum(int(tally["faults_served"]) for tally in tallies),
+        )
 
     def start(self, application: str, *files: str | Path) -> Launch:
         """Start `application` on `files` and return at once."""

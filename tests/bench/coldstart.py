@@ -118,10 +118,10 @@ def _streamed(on: Stage, link: Link, sample: Sample, picture: Path | None) -> No
     received = link.received() - before
     try:
         assert launch.window is not None and launch.seconds is not None
-        status = on.visit.status()
+        faults = on.visit.received().faults
         sample.streamed_s.append(round(launch.seconds, 3))
         sample.received_bytes.append(received)
-        sample.faults.append(int(status["faults"]))
+        sample.faults.append(faults)
         sample.windows.append(launch.window.title)
         if picture is not None:
             with on.display.screen() as screen:

@@ -77,8 +77,8 @@ def run_sample(on: Stage, name: str, outcome: Outcome, artefacts: Path) -> dict[
             seen = {"title": launch.window.title, "s": round(launch.seconds, 2), "screenshot": picture.name}
         finally:
             launch.end()
-    status = on.visit.status()
-    return seen | {"bytes_received": status["bytes_received"], "faults": status["faults"]}
+    received = on.visit.received()
+    return seen | {"bytes_received": received.bytes, "faults": received.faults}
 
 
 def save_and_open(on: Stage, outcome: Outcome, artefacts: Path, document: Path) -> dict[str, object]:

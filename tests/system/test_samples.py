@@ -35,6 +35,6 @@ def test_a_sample_streams_to_an_empty_client_and_shows_itself(
             assert is_drawn(tmp_path / "screen.png")
         finally:
             launch.end()
-    received = on_stage.visit.status()["bytes_received"]
+    received = on_stage.visit.received().bytes
     packaged = sum(package.stat().st_size for package in packages)
     assert 0 < received < packaged
