@@ -167,16 +167,29 @@ def _start_detached(
     }
     paths = [str(place), *filter(None, [os.environ.get("PYTHONPATH")])]
     environment["PYTHONPATH"] = os.pathsep.join(paths)
-    return subprocess.Popen(
-        [sys.executable, "-S", "-m", module, json.dumps(task)],
-        stdin=subprocess.DEVNULL,
-        stdout=log,
-        stderr=log,
-        env=environment,
-        cwd="/",
-        pass_fds=descriptors,
-        start_new_session=True,
-    )
+    # By descriptor, not in an argument: the application sees the arguments of its process 1.
+    told = memory_file(json.dumps(task).encode())
+    try:
+        return subprocess.Popen(
+            [sys.executable, "-S", "-m", module],
+            stdin=told,
+            stdout=log,
+            stderr=log,
+            env=environment,
+            cwd="/",
+            pass_fds=descriptors,
+            start_new_session=True,
+        )
+    finally:
+        os.close(told)
+
+
+def memory_file(data: bytes) -> int:
+    """Return a descriptor from which `data` can be read."""
+    descriptor = os.memfd_create("millstream", os.MFD_CLOEXEC)
+    os.write(descriptor, data)
+    os.lseek(descriptor, 0, os.SEEK_SET)
+    return descriptor
 
 
 def _await_keeper(spec: BubbleSpec, control: socket.socket, keeper: subprocess.Popen[bytes]) -> int:

@@ -29,7 +29,7 @@ LOCK_PATIENCE = 0.02
 
 @dataclass(frozen=True, slots=True)
 class KeeperTask:
-    """What the launching process tells the keeper, as JSON in its first argument."""
+    """What the launching process tells the keeper, as JSON on its standard input."""
 
     flags: int  # namespaces to make
     folder: str  # the bubble's runtime folder, with view, root, shared, home
@@ -49,7 +49,7 @@ class _RefusedError(Exception):
 
 def main() -> int:
     """Make the bubble and keep it."""
-    task = KeeperTask(**json.loads(sys.argv[1]))
+    task = KeeperTask(**json.load(sys.stdin))
     control = socket.socket(fileno=task.control)
     door = socket.socket(fileno=task.door)
     try:
@@ -148,6 +148,8 @@ def _settle(task: KeeperTask) -> None:
     except OSError as error:
         raise _step("proc", error) from error
     os.chdir("/")
+    nothing = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
+    os.dup2(nothing, 0)
     namespaces.close_others([task.control, task.door, *task.kept])
 
 

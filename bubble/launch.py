@@ -19,7 +19,7 @@ from types import FrameType
 from typing import Any
 
 from bubble import hostreach
-from bubble.beginning import RECORD, compose, find
+from bubble.beginning import RECORD, compose, find, memory_file
 from bubble.entrance import Entry, enter
 from bubble.errors import LaunchError
 from bubble.guests import guests
@@ -91,12 +91,17 @@ def start(
             _write_xauthority(spec, who, folder, environment)
             display = environment.get("DISPLAY", "")
             inward, outward = os.pipe()
-            program = _memory(filter_program(nested_namespaces=spec.policy.nested_namespaces))
+            # By descriptor, not in arguments: the application sees the processes of its bubble.
+            sandbox = memory_file(
+                b"".join(os.fsencode(a) + b"\0" for a in bwrap_arguments(spec.policy, reach))
+            )
+            program = memory_file(filter_program(nested_namespaces=spec.policy.nested_namespaces))
             try:
                 entry = Entry(
                     bwrap=bwrap,
                     arguments=[
-                        *bwrap_arguments(spec.policy, reach),
+                        "--args",
+                        str(sandbox),
                         "--chdir",
                         _working_folder(spec.policy, reach, named, cwd),
                         "--seccomp",
@@ -111,7 +116,7 @@ def start(
                     guests=guests(spec.policy, reach, folder, named),
                     folder=folder,
                     home=reach.home,
-                    descriptors=(program, outward),
+                    descriptors=(sandbox, program, outward),
                 )
                 child = enter(keeper, running.flags, entry)
             except BaseException:
@@ -120,6 +125,7 @@ def start(
             finally:
                 os.close(outward)
                 os.close(program)
+                os.close(sandbox)
         finally:
             os.close(keeper)
     return _await(child, inward, argv[0])
@@ -172,14 +178,6 @@ def _working_folder(policy: Policy, reach: Reach, named: Sequence[Path], cwd: Pa
     if cwd is not None and any(cwd.is_relative_to(place) for place in shown):
         return str(cwd)
     return str(reach.home)
-
-
-def _memory(data: bytes) -> int:
-    """Return a descriptor from which `data` can be read."""
-    descriptor = os.memfd_create("millstream", os.MFD_CLOEXEC)
-    os.write(descriptor, data)
-    os.lseek(descriptor, 0, os.SEEK_SET)
-    return descriptor
 
 
 def _await(child: int, status: int, command: str) -> int:

@@ -46,7 +46,7 @@ _SIGKILL_BIT = 1 << (signal.SIGKILL - 1)
 
 @dataclass(frozen=True, slots=True)
 class ViewTask:
-    """What the launching process tells a view, as JSON in its first argument."""
+    """What the launching process tells a view, as JSON on its standard input."""
 
     bubble_id: str  # hex
     image: str
@@ -394,7 +394,7 @@ def _write_figures(view: View, task: ViewTask) -> None:
 
 def main() -> int:
     """Read the task, serve, clean up."""
-    task = ViewTask(**json.loads(sys.argv[1]))
+    task = ViewTask(**json.load(sys.stdin))
     for number in (signal.SIGINT, signal.SIGHUP, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)  # it ends with the mount, never before
     try:

@@ -120,7 +120,7 @@ def small_system() -> Layer:
     for name in ("bin", "sbin", "lib", "lib64"):
         layer.folder(f"usr/{name}")
         layer.link(name, f"usr/{name}")
-    wanted = [Path(shutil.which(name) or f"/usr/bin/{name}").resolve() for name in PROGRAMS]
+    wanted = [Path(shutil.which(name, path="/usr/bin:/bin") or name).resolve() for name in PROGRAMS]
     python = Path("/usr/lib/python3.11")
     for found in sorted(python.rglob("*")):
         if found.is_file() and not set(found.relative_to(python).parts) & set(PYTHON_OMITTED):
