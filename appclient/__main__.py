@@ -36,7 +36,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if argv is None else argv)
     try:
         parser = _parser(arguments)
-        args = parser.parse_args(arguments)
+        args, rest = parser.parse_known_args(arguments)
+        if rest and (rest[0] != "--" or not hasattr(args, "files")):
+            parser.error(f"unrecognized arguments: {' '.join(rest)}")
+        if rest:  # argparse gives up what follows "--" once an option has stood between
+            args.files += rest[1:]
         code = args.run(args)
     except MillstreamError as error:
         print(f"appclient: {error.line()}", file=sys.stderr)

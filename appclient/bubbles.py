@@ -184,7 +184,7 @@ class Bubbles:
 def bubbles_of(folders: Folders, package: str) -> list[Path]:
     """Return the folders of all bubbles, of any version, that a package has had here."""
     found = []
-    for folder in sorted(folders.bubbles.glob("*")):
+    for folder in sorted(folders.bubbles.glob("[0-9a-f]*")):
         with suppress(OSError, IndexError):
             if (folder / "package").read_text().splitlines()[0] == package:
                 found.append(folder)

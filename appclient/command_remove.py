@@ -34,7 +34,7 @@ def run(args: argparse.Namespace) -> int:
     from bubble.launch import is_running
 
     folders = own_folders()
-    running = [folder for folder in folders.bubbles.glob("*") if is_running(folder)]
+    running = [folder for folder in folders.bubbles.glob("[0-9a-f]*") if is_running(folder)]
     if running:
         raise BubbleBusyError(
             f"{len(running)} of your applications are running", hint="close them first, then try again"

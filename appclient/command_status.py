@@ -81,7 +81,8 @@ def _show(status: Message) -> None:
         if isinstance(tally, dict):
             print(
                 f"  {tally.get('package') or name[:16]}: "
-                f"{tally.get('bytes_received', 0) / 1e6:.1f} MB received, {tally.get('blocks_fetched', 0)} blocks, {tally.get('faults_served', 0)} of them awaited"
+                f"{tally.get('bytes_received', 0) / 1e6:.1f} MB received, "
+                f"{tally.get('blocks_fetched', 0)} blocks, {tally.get('faults_served', 0)} of them awaited"
             )
     print(f"log: {status.text('log')}")
 

@@ -30,34 +30,25 @@ def split(command: str) -> list[str]:
         FormatError: a quote is not closed.
     """
     words: list[str] = []
-    word: list[str] | None = None
-    quoted = False
+    word: list[str] = []
+    begun = quoted = False
     letters = iter(command)
     for letter in letters:
-        if quoted:
-            if letter == '"':
-                quoted = False
-            elif letter == "\\":
-                following = next(letters, "")
-                (word or []).append(following if following in _ESCAPED_IN_QUOTES else letter + following)
-            else:
-                (word or []).append(letter)
+        if quoted and letter == "\\":
+            following = next(letters, "")
+            word.append(following if following in _ESCAPED_IN_QUOTES else letter + following)
         elif letter == '"':
-            quoted = True
-            word = [] if word is None else word
-        elif letter in " \t\n":
-            if word is not None:
-                words.append("".join(word))
-            word = None
-        elif letter == "\\":
-            word = [] if word is None else word
-            word.append(next(letters, ""))
-        else:
-            word = [] if word is None else word
-            word.append(letter)
+            quoted = not quoted
+            begun = True
+        elif quoted or letter not in " \t\n":
+            word.append(next(letters, "") if letter == "\\" else letter)
+            begun = True
+        elif begun:
+            words.append("".join(word))
+            word, begun = [], False
     if quoted:
         raise FormatError(f"a command with a quote that is not closed: {command!r}")
-    if word is not None:
+    if begun:
         words.append("".join(word))
     return words
 

@@ -2,37 +2,35 @@
 
 from __future__ import annotations
 
+import os
+import secrets
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 
 from appclient.errors import storage_error
 
 
 def remove_folder(folder: Path) -> None:
-    """Remove a folder with all in it; overlayfs leaves folders in it that even their owner cannot enter.
+    """Remove a folder with all in it; at its place it is gone at once.
+
+    overlayfs leaves folders of mode 0 in its work folder, and an application may have made its own so.
 
     Raises:
         CacheError: something in it stays.
     """
-    if not folder.exists():
+    gone = folder.with_name(f".{folder.name[:32]}.{secrets.token_hex(4)}.gone")
+    try:
+        folder.rename(gone)
+    except FileNotFoundError:
         return
-    failures: list[OSError] = []
-
-    def opened(function: Callable[..., object], path: str, problem: tuple[object, ...]) -> None:
-        try:
-            Path(path).parent.chmod(0o700)
-            Path(path).chmod(0o700)
-            function(path)
-            if Path(path).is_dir():
-                shutil.rmtree(path, onerror=opened)
-        except OSError as error:
-            if not isinstance(error, FileNotFoundError):
-                failures.append(error)
-
-    shutil.rmtree(folder, onerror=opened)
-    if folder.exists():
-        shutil.rmtree(folder, ignore_errors=True)
-    if folder.exists():
-        reason = failures[0] if failures else OSError("it stays")
-        raise storage_error("removing", folder, reason)
+    except OSError as error:
+        raise storage_error("removing", folder, error) from error
+    try:
+        for place, folders, _ in os.walk(gone):
+            for name in folders:
+                inner = Path(place, name)
+                if not inner.is_symlink():
+                    inner.chmod(0o700)
+        shutil.rmtree(gone)
+    except OSError as error:
+        raise storage_error("removing", gone, error) from error

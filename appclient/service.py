@@ -293,7 +293,7 @@ class Service:
                 manifest = package.manifest
                 if manifest.name in names or f"{manifest.name} {manifest.version}" in names:
                     kept.update((package.version_id, *manifest.requires))
-            running = {folder.name for folder in self._folders.bubbles.glob("*") if is_running(folder)}
+            running = {folder.name for folder in self._folders.bubbles.glob("[0-9a-f]*") if is_running(folder)}
             for package in packages:
                 if bubble_id((*package.manifest.requires, package.version_id)).hex() in running:
                     kept.update((package.version_id, *package.manifest.requires))
@@ -308,7 +308,7 @@ class Service:
             dropped = [version for version in by_version if version not in kept]
             for version in dropped:
                 self._bubbles.heads.forget(version)
-            for image in self._folders.views.glob("*"):
+            for image in self._folders.views.glob("[0-9a-f]*"):
                 if image.name not in images | running:
                     image.unlink(missing_ok=True)
             self._bubbles.forget_layers()
