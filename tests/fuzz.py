@@ -10,7 +10,7 @@ Examples:
 
 Besides damaged bytes it makes well-formed wrong ones: it changes what is inside a compressed, hashed and
 signed layer, then compresses, hashes and signs again, so that parsers behind the first check are reached too.
-Every 50th input is parsed under tracemalloc, and its peak compared with the limits in packageformat/limits.py.
+Every 50th input is parsed under tracemalloc, and its peak compared with the limits of packageformat.limits.
 """
 
 from __future__ import annotations

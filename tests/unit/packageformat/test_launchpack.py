@@ -1,0 +1,123 @@
+"""Launch packs: every page verifies as its frame arrives; any flipped byte is seen."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from packageformat.errors import FormatError
+from packageformat.hashing import page_hashes
+from packageformat.launchpack import PackedPage, PackExtent, PackReader, PackSource, build_pack
+from packageformat.limits import PAGE_SIZE
+from tests.vectors.sample import EXTENTS, SAMPLE, STACK, make_pack
+
+TREE = SAMPLE.package.tree
+SOURCE = PackSource(SAMPLE.package.version_id, TREE, SAMPLE.package.block_ids)
+PACK = make_pack()
+PAGES = [
+    (block, page)
+    for block in range(TREE.block_count)
+    for page in range(-(-TREE.block_size(block) // PAGE_SIZE))
+]
+
+
+def plain_of(page: PackedPage) -> bytes:
+    return SAMPLE.blocks[page.block][page.page * PAGE_SIZE : (page.page + 1) * PAGE_SIZE]
+
+
+def built(pages: list[tuple[int, int]]) -> bytes:
+    extents = [PackExtent(0, block, page, 1) for block, page in pages]
+    return build_pack("app", [SOURCE], extents, lambda _layer, block: SAMPLE.blocks[block])
+
+
+@given(st.lists(st.sampled_from(PAGES), min_size=1, unique=True), st.integers(1, 30_000))
+def test_any_pages_in_any_order_and_pieces_come_back(pages: list[tuple[int, int]], step: int) -> None:
+    pack = built(pages)
+    reader = PackReader(STACK, "app")
+    found: list[PackedPage] = []
+    for start in range(0, len(pack), step):
+        assert not reader.complete
+        found += reader.feed(pack[start : start + step])
+    assert reader.complete
+    assert reader.needs() == 0
+    assert [(page.block, page.page) for page in found] == pages
+    for page in found:
+        assert page.plain == plain_of(page)
+        assert reader.hashes_of(0, page.block) == page_hashes(SAMPLE.blocks[page.block])
+
+
+@given(st.integers(0, len(PACK) - 1), st.integers(0, 7))
+def test_any_flipped_bit_is_seen_and_what_came_before_was_right(place: int, bit: int) -> None:
+    damaged = bytearray(PACK)
+    damaged[place] ^= 1 << bit
+    reader = PackReader(STACK)
+    found: list[PackedPage] = []
+    with pytest.raises(FormatError):
+        for start in range(0, len(damaged), 97):
+            found += reader.feed(bytes(damaged[start : start + 97]))
+        assert reader.complete
+        raise AssertionError("a damaged pack was read to its end")
+    assert all(page.plain == plain_of(page) for page in found)
+    with pytest.raises(FormatError, match="damaged before"):
+        reader.feed(b"")
+
+
+def test_the_pages_of_a_frame_arrive_with_the_frame() -> None:
+    reader = PackReader(STACK)
+    sizes = []
+    fed = 0
+    while not reader.complete:
+        step = reader.needs()
+        sizes.append(len(reader.feed(PACK[fed : fed + step])))
+        fed += step
+    assert fed == len(PACK)
+    assert sizes[:2] == [0, 0]
+    assert all(sizes[2:])
+    assert sum(sizes) == sum(extent.pages for extent in EXTENTS)
+
+
+def test_a_pack_of_another_bubble_or_application_is_refused() -> None:
+    with pytest.raises(FormatError, match="another bubble"):
+        PackReader([replace(STACK[0], version_id=bytes(32))]).feed(PACK)
+    with pytest.raises(FormatError, match="not those of the manifest"):
+        PackReader([replace(STACK[0], blocks_root=bytes(32))]).feed(PACK)
+    with pytest.raises(FormatError, match="counts"):
+        PackReader([replace(STACK[0], block_count=9)]).feed(PACK)
+    with pytest.raises(FormatError, match="expected other"):
+        PackReader(STACK, "other").feed(PACK)
+
+
+@pytest.mark.parametrize(
+    "extents",
+    [
+        [PackExtent(0, 99, 0, 1)],
+        [PackExtent(1, 0, 0, 1)],
+        [PackExtent(0, 0, 0, 17)],
+        [PackExtent(0, 0, 15, 2)],
+        [PackExtent(0, 0, 0, 0)],
+        [PackExtent(0, 0, 0, 2), PackExtent(0, 0, 1, 1)],
+    ],
+)
+def test_pages_that_are_not_there_or_twice_make_no_pack(extents: list[PackExtent]) -> None:
+    with pytest.raises(FormatError):
+        build_pack("app", [SOURCE], extents, lambda _layer, block: SAMPLE.blocks[block])
+
+
+def test_a_pack_without_pages_is_complete_at_once() -> None:
+    pack = built([])
+    reader = PackReader(STACK)
+    assert reader.feed(pack) == []
+    assert reader.complete
+
+
+@given(st.binary(max_size=200))
+def test_any_bytes_give_no_page(data: bytes) -> None:
+    reader = PackReader(STACK)
+    try:
+        assert reader.feed(data) == []
+    except FormatError:
+        return
+    assert not reader.complete
