@@ -34,6 +34,8 @@ def guests(policy: Policy, reach: Reach, folder: Path, files: Sequence[Path]) ->
         visible.append(reach.home)
     made = []
     for path in files:
+        if reach.home.is_relative_to(path):
+            continue  # a whole home is the policy's to give
         if any(path.is_relative_to(hidden) or hidden.is_relative_to(path) for hidden in reach.hidden):
             raise LaunchError(
                 f"{path} belongs to Millstream itself and is never shown in a bubble",
@@ -41,8 +43,6 @@ def guests(policy: Policy, reach: Reach, folder: Path, files: Sequence[Path]) ->
             )
         if any(path.is_relative_to(place) for place in visible) or _inside(path, _OWN):
             continue
-        if path == reach.home or reach.home.is_relative_to(path):
-            continue  # a whole home is the policy's to give
         if path.is_relative_to(reach.home):
             made.append(Guest(path, folder / "home", path.relative_to(reach.home)))
         elif path.is_relative_to("/tmp"):  # noqa: S108

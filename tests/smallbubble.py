@@ -24,7 +24,7 @@ from bubble.cachefile import CacheFolder
 from bubble.composition import compose
 from bubble.spec import BubbleSpec, encode_spec
 from bubble.supply import serve_views
-from bubble.viewimage import load
+from bubble.viewimage import ViewImage, load
 from packageformat.entry import Kind, Node
 from packageformat.hashing import block_id, digest
 from packageformat.policy import Policy
@@ -33,9 +33,31 @@ from packageformat.tree import Tree, build_tree
 from tests.accounts import Account
 
 PROGRAMS = (
-    "dash", "cat", "ls", "mv", "rm", "mkdir", "rmdir", "stat", "sleep", "id", "env", "touch", "ln", "head", "cp", "tr",
-    "readlink", "sha256sum", "find", "kill", "true", "test", "chmod", "python3.11",
-)  # fmt: skip
+    "dash",
+    "cat",
+    "ls",
+    "mv",
+    "rm",
+    "mkdir",
+    "rmdir",
+    "stat",
+    "sleep",
+    "id",
+    "env",
+    "touch",
+    "ln",
+    "head",
+    "cp",
+    "tr",
+    "readlink",
+    "sha256sum",
+    "find",
+    "kill",
+    "true",
+    "test",
+    "chmod",
+    "python3.11",
+)
 PYTHON_OMITTED = (
     "test",
     "idlelib",
@@ -215,19 +237,30 @@ class Bubble:
             "from bubble.launch import start, decode_spec\n"
             "from packageformat.errors import MillstreamError\n"
             "try: code = start(decode_spec(sys.argv[1]), json.loads(sys.argv[2]), environment=os.environ,\n"
-            "                  files=[pathlib.Path(f) for f in json.loads(sys.argv[3])], cwd=pathlib.Path.cwd())\n"
+            "                  files=list(map(pathlib.Path, json.loads(sys.argv[3]))), cwd=pathlib.Path.cwd())\n"
             "except MillstreamError as error: print(error.line(), file=sys.stderr); code = error.exit_code\n"
             "sys.exit(code)\n"
         )
         return [
-            self.stand.account.python, "-c", code, encode_spec(self.spec), json.dumps(list(argv)), json.dumps(list(map(str, files))),
-        ]  # fmt: skip
+            self.stand.account.python,
+            "-c",
+            code,
+            encode_spec(self.spec),
+            json.dumps(list(argv)),
+            json.dumps(list(map(str, files))),
+        ]
 
     def supplier_argv(self, *options: str) -> list[str]:
         return [
-            self.stand.account.python, "-m", "tests.smallbubble", str(self.place / "source.json"), str(self.spec.supplier),
-            str(self.spec.cache), str(self.spec.view_image), *options,
-        ]  # fmt: skip
+            self.stand.account.python,
+            "-m",
+            "tests.smallbubble",
+            str(self.place / "source.json"),
+            str(self.spec.supplier),
+            str(self.spec.cache),
+            str(self.spec.view_image),
+            *options,
+        ]
 
     @contextmanager
     def supplied(self, *options: str) -> Iterator[Any]:
@@ -282,7 +315,7 @@ class SourceSupplier:
         self,
         source: Mapping[str, Sequence[tuple[str, int, int]]],
         cache: CacheFolder,
-        image: Any,
+        image: ViewImage,
         options: Mapping[str, str],
     ) -> None:
         self.source = source
@@ -295,7 +328,7 @@ class SourceSupplier:
         self.delay = float(options.get("delay", "0"))
         self.refuse = options.get("refuse")
         self.damage = int(options.get("damage", "0"))
-        self.record = Path(options["log"]).open("a") if "log" in options else None
+        self.record = Path(options["log"]) if "log" in options else None
 
     async def bring(self, layer: bytes, block: int, urgency: int) -> None:
         place, offset, size = self.source[layer.hex()][block]
@@ -311,22 +344,28 @@ class SourceSupplier:
             plain = bytes([plain[0] ^ 1]) + plain[1:]
         self.cache.create(content.content_id, content.size).write_block(number, plain)
         if self.record:
-            print(layer.hex(), block, file=self.record, flush=True)
+            with self.record.open("a") as record:
+                print(layer.hex(), block, file=record)
 
     async def damaged(self, layer: bytes, block: int) -> None:
         content, number = self.places[layer, block]
         self.cache.create(content.content_id, content.size).forget_block(number)
 
 
-async def _supply(argv: Sequence[str]) -> None:
-    source, socket_path, cache, image_path, *more = argv
-    options = dict(option.split("=", 1) for option in more)
-    image = load(Path(image_path).read_bytes())
-    supplier = SourceSupplier(json.loads(Path(source).read_text()), CacheFolder(Path(cache)), image, options)
-    async with serve_views(Path(socket_path), lambda _: image, supplier):
+async def _supply(socket_path: Path, image: ViewImage, supplier: SourceSupplier) -> None:
+    async with serve_views(socket_path, lambda _: image, supplier):
         await asyncio.Event().wait()
 
 
-if __name__ == "__main__":
+def main() -> None:
+    source, socket_path, cache, image_path, *more = sys.argv[1:]
+    image = load(Path(image_path).read_bytes())
+    blocks = json.loads(Path(source).read_text())
+    options = dict(option.split("=", 1) for option in more)
+    supplier = SourceSupplier(blocks, CacheFolder(Path(cache)), image, options)
     with contextlib.suppress(KeyboardInterrupt):
-        asyncio.run(_supply(sys.argv[1:]))
+        asyncio.run(_supply(Path(socket_path), image, supplier))
+
+
+if __name__ == "__main__":
+    main()

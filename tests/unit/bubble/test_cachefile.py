@@ -1,0 +1,122 @@
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from bubble.cachefile import CacheFolder, page_mask
+from packageformat.hashing import digest, page_hashes
+from packageformat.limits import BLOCK_SIZE, PAGE_SIZE
+
+sizes = st.one_of(
+    st.integers(1, 5 * BLOCK_SIZE), st.sampled_from([PAGE_SIZE, BLOCK_SIZE, BLOCK_SIZE + 1, 3 * BLOCK_SIZE])
+)
+
+
+def plain_of(size: int) -> bytes:
+    return (digest(str(size).encode()) * (size // 32 + 1))[:size]
+
+
+def block_of(plain: bytes, block: int) -> bytes:
+    return plain[block * BLOCK_SIZE : (block + 1) * BLOCK_SIZE]
+
+
+@settings(deadline=None)
+@given(sizes, st.data())
+def test_blocks_written_in_any_order_read_back_and_the_map_goes_with_the_last(size, data):
+    plain = plain_of(size)
+    content_id = digest(plain)
+    with tempfile.TemporaryDirectory() as folder:
+        cache = CacheFolder(Path(folder))
+        assert cache.open(content_id, size) is None
+        file = cache.create(content_id, size)
+        order = data.draw(st.permutations(range(file.blocks)))
+        for done, block in enumerate(order):
+            assert not file.complete
+            assert sorted(order[done:]) == file.missing_blocks()
+            assert file.read_block(block) is None
+            file.write_block(block, block_of(plain, block))
+            assert file.has_block(block)
+        assert file.complete
+        assert [path.name for path in file.place.parent.iterdir()] == [file.place.name]
+        assert file.place.read_bytes() == plain
+        assert all(file.read_block(block) == block_of(plain, block) for block in range(file.blocks))
+
+
+@settings(deadline=None)
+@given(sizes, st.data())
+def test_a_forgotten_block_is_missing_until_it_is_written_again(size, data):
+    plain = plain_of(size)
+    content_id = digest(plain)
+    with tempfile.TemporaryDirectory() as folder:
+        file = CacheFolder(Path(folder)).create(content_id, size)
+        for block in range(file.blocks):
+            file.write_block(block, block_of(plain, block))
+        forgotten = data.draw(st.sets(st.integers(0, file.blocks - 1), min_size=1))
+        for block in forgotten:
+            file.forget_block(block)
+        assert file.missing_blocks() == sorted(forgotten)
+        for block in forgotten:
+            file.write_block(block, block_of(plain, block))
+        assert file.complete
+        assert file.place.read_bytes() == plain
+
+
+@settings(deadline=None)
+@given(sizes, st.data())
+def test_pages_make_a_block_whole_only_when_all_are_there(size, data):
+    plain = plain_of(size)
+    with tempfile.TemporaryDirectory() as folder:
+        file = CacheFolder(Path(folder)).create(digest(plain), size)
+        block = data.draw(st.integers(0, file.blocks - 1))
+        bytes_of_block = block_of(plain, block)
+        pages = page_mask(size, block).bit_length()
+        order = data.draw(st.permutations(range(pages)))
+        for done, page in enumerate(order):
+            assert not file.has_block(block)
+            piece = bytes_of_block[page * PAGE_SIZE : (page + 1) * PAGE_SIZE]
+            file.write_pages(block, page_hashes(bytes_of_block), {page: piece})
+            assert file.has_block(block) == (done == pages - 1)
+        assert file.read_block(block) == bytes_of_block
+
+
+def test_a_file_of_one_block_never_has_a_map(tmp_path):
+    file = CacheFolder(tmp_path).create(bytes(32), 100)
+    assert not file.place.exists()
+    file.write_block(0, bytes(100))
+    assert [path.name for path in file.place.parent.iterdir()] == [file.place.name]
+
+
+def test_a_cached_file_cut_short_counts_as_not_there(tmp_path):
+    cache = CacheFolder(tmp_path)
+    size = 2 * BLOCK_SIZE
+    file = cache.create(bytes(32), size)
+    for block in range(2):
+        file.write_block(block, bytes(BLOCK_SIZE))
+    os.truncate(file.place, 5)
+    assert cache.open(bytes(32), size) is None
+    assert file.missing_blocks() == [0, 1]
+    again = cache.create(bytes(32), size)
+    assert again.missing_blocks() == [0, 1]
+    assert again.place.stat().st_size == size
+
+
+def test_a_crash_between_map_and_file_loses_nothing_but_the_block(tmp_path):
+    cache = CacheFolder(tmp_path)
+    file = cache.create(bytes(32), 3 * BLOCK_SIZE)
+    file.write_block(1, bytes(BLOCK_SIZE))
+    file.place.unlink()  # as if the map had reached the disk and the file had not
+    again = cache.create(bytes(32), 3 * BLOCK_SIZE)
+    assert again.missing_blocks() == [0, 1, 2]
+
+
+def test_a_forgotten_content_leaves_nothing(tmp_path):
+    cache = CacheFolder(tmp_path)
+    file = cache.create(bytes(32), 3 * BLOCK_SIZE)
+    file.write_block(1, bytes(BLOCK_SIZE))
+    assert [content_id for content_id, _ in cache.contents()] == [bytes(32)]
+    cache.forget(bytes(32))
+    assert list(file.place.parent.iterdir()) == []
