@@ -293,7 +293,8 @@ class Service:
                 manifest = package.manifest
                 if manifest.name in names or f"{manifest.name} {manifest.version}" in names:
                     kept.update((package.version_id, *manifest.requires))
-            running = {folder.name for folder in self._folders.bubbles.glob("[0-9a-f]*") if is_running(folder)}
+            bubbles = self._folders.bubbles.glob("[0-9a-f]*")
+            running = {folder.name for folder in bubbles if is_running(folder)}
             for package in packages:
                 if bubble_id((*package.manifest.requires, package.version_id)).hex() in running:
                     kept.update((package.version_id, *package.manifest.requires))
