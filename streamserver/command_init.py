@@ -8,7 +8,6 @@ import json
 import socket
 
 from packageformat.signature import fingerprint
-from streamserver.certificate import fingerprint_of, make_self_signed
 from streamserver.statearguments import add_state_arguments, state_arguments
 from streamserver.statefolder import StateFolder, explained, write_new
 from streamserver.store import create_store
@@ -44,6 +43,9 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 def run(args: argparse.Namespace) -> int:
     """Run the command."""
+    # Here and not above: x509 takes longer to load than the other commands take to run.
+    from streamserver.certificate import fingerprint_of, make_self_signed
+
     path, _ = state_arguments(args, 0)
     made = None
     if args.self_signed:

@@ -7,14 +7,17 @@ import json
 import logging
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from packageformat.signature import fingerprint
-from streamserver.serving import DEFAULT_LISTEN, Serving, Settings, address_of_text, choose_tls
-from streamserver.serving import run as run_server
 from streamserver.statearguments import add_state_arguments, state_arguments
 from streamserver.statefolder import explained
-from streamserver.store import Store
-from streamserver.watcher import Patience
+
+if TYPE_CHECKING:
+    from streamserver.serving import Serving, Settings
+    from streamserver.store import Store
+
+DEFAULT_LISTEN = "127.0.0.1:8470"
 
 EPILOG = """\
 examples:
@@ -59,6 +62,11 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 def run(args: argparse.Namespace) -> int:
     """Run the command."""
+    # Here and not above: the web server takes longer to load than the other commands take to run.
+    from streamserver.serving import Settings, address_of_text, choose_tls
+    from streamserver.serving import run as run_server
+    from streamserver.watcher import Patience
+
     path, _ = state_arguments(args, 0)
     address = address_of_text(args.listen)
     _log_to(args.access_log)

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from aiohttp import web
 
 from streamserver.descriptors import Descriptors
+from streamserver.passwords import hash_of_nobody
 from streamserver.store import Store
 from streamserver.throttle import LoginThrottle
 
@@ -27,6 +28,7 @@ class Context:
         default_factory=lambda: ThreadPoolExecutor(PASSWORDS_AT_ONCE, thread_name_prefix="argon2")
     )
     hashing: int = 0
+    nobody: str = field(default_factory=hash_of_nobody)
     started: float = field(default_factory=time.monotonic)
 
     def close(self) -> None:

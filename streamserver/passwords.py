@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
 
@@ -9,9 +11,6 @@ from streamserver.errors import StoreError
 
 PASSWORD_MAX = 1024  # UTF-8 bytes
 _HASHER = PasswordHasher(time_cost=3, memory_cost=65536, parallelism=2)  # 64 MiB, about 60 ms
-
-NOBODY = _HASHER.hash("the password of nobody")
-"""Checked for users who do not exist, so that they take as long as those who do."""
 
 
 def check_password_shape(password: str) -> bytes:
@@ -33,6 +32,12 @@ def check_password_shape(password: str) -> bytes:
 def hash_password(password: str) -> str:
     """Return the hash to store, a PHC string."""
     return _HASHER.hash(check_password_shape(password))
+
+
+@cache
+def hash_of_nobody() -> str:
+    """Return what is checked for users who do not exist, so that they take as long as those who do."""
+    return _HASHER.hash("the password of nobody")
 
 
 def verify_password(stored: str, password: bytes) -> bool:

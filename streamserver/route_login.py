@@ -11,7 +11,7 @@ from streamserver.context import CONTEXT, PASSWORDS_WAITING, USER, Context
 from streamserver.database import accounts
 from streamserver.database.accounts import NAME_MAX, Account
 from streamserver.identity import RENEWABLE_S, Identity, issue, token_text
-from streamserver.passwords import NOBODY, PASSWORD_MAX, hash_password, needs_rehash, verify_password
+from streamserver.passwords import PASSWORD_MAX, hash_password, needs_rehash, verify_password
 from streamserver.reply import RefusedError, json_response
 from streamserver.request import address_of, credentials_of, may_carry_password, read_json, signed_in
 
@@ -40,7 +40,7 @@ async def login(request: web.Request) -> web.StreamResponse:
         raise RefusedError("wrong_password")
     context.throttle.begin(user, address, time.monotonic())
     account = context.store.reader.ask(lambda db: accounts.find_account(db, given.user))
-    right = await _verify(context, account.password_hash if account else NOBODY, password)
+    right = await _verify(context, account.password_hash if account else context.nobody, password)
     if account is None or not right:
         raise RefusedError("wrong_password", log=f"login of {given.user[:NAME_MAX]!a} from {address} failed")
     context.throttle.succeeded(user, address)

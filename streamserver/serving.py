@@ -27,7 +27,6 @@ from streamserver.webapplication import make_application
 LOG = logging.getLogger("streamserver")
 IDLE_S = 30.0  # a connection whose next request head is not complete by then is closed
 STOP_S = 10.0  # requests under way have so long to finish
-DEFAULT_LISTEN = "127.0.0.1:8470"
 FILES_WANTED = 65536
 
 
@@ -82,7 +81,7 @@ def address_of_text(text: str) -> Address:
         or (":" in bare and bare == host)
     ):
         raise ServerConfigurationError(
-            f"not an address: {text[:80]!a}", hint=f"give HOST:PORT, for example --listen {DEFAULT_LISTEN}"
+            f"not an address: {text[:80]!a}", hint="give HOST:PORT, for example --listen 127.0.0.1:8470"
         )
     return Address(bare, int(port))
 
@@ -226,6 +225,7 @@ def run(path: Path, settings_of: Callable[[Store], Settings], on_ready: Callable
                 package.object_digest.hex(),
             )
         asyncio.run(_serve_until_signal(store, settings, on_ready))
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # ending anyway: another one changes nothing
 
 
 async def _serve_until_signal(store: Store, settings: Settings, on_ready: Callable[[Serving], None]) -> None:
