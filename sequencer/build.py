@@ -40,6 +40,15 @@ from sequencer.workfolder import BASES, CAPTURES, WorkFolder, cache_folder
 ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
 FILE_MAX = 256 << 20
 LOG_TAIL = 3
+OFFLINE_SIGNS = (
+    "Could not resolve",
+    "Temporary failure",
+    "Name or service not known",
+    "Network is unreachable",
+    "Unable to locate package",
+    "Failed to establish a new connection",
+    "No matching distribution",
+)
 GUI = Policy(x11=True, wayland=True, gpu=True, fonts=True)
 """What an application with a window gets unless its recipe says otherwise."""
 
@@ -339,9 +348,7 @@ def _install_error(message: Message, recipe: Recipe, log: _Log) -> InstallError:
     tail = log.tail()
     text = f"the installer failed with status {message['status']}: {message['line']}"
     hint = f"read the log {log.path}, correct the recipe, then build again"
-    offline = any(
-        sign in tail for sign in ("resolv", "Network is unreachable", "Cannot connect", "Connection")
-    )
+    offline = any(sign in tail for sign in OFFLINE_SIGNS)
     if offline and not (recipe.build.network or recipe.build.bootstrap):
         hint = "it wants the network: say build.network = true in the recipe"
     return InstallError(f"{text} ({tail})" if tail else text, hint=hint)

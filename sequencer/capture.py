@@ -5,7 +5,7 @@ What the worker says to its parent, in order: `stage` at each step, `failed` whe
 """
 
 # Raw file names in a mount namespace, where Path adds nothing:
-# ruff: noqa: PTH101, PTH102, PTH108, PTH110, PTH112, PTH113, PTH114, PTH115, PTH118, PTH120, PTH123, PTH208
+# ruff: noqa: PTH101, PTH102, PTH108, PTH110, PTH112, PTH113, PTH114, PTH115, PTH116, PTH118, PTH123, PTH208
 from __future__ import annotations
 
 import dataclasses
@@ -151,19 +151,37 @@ def _install(channel: Channel, job: Job) -> Room:
 
 
 def _run_commands(channel: Channel, job: Job, room: Room, lines: Sequence[str]) -> None:
-    stopper = f"{room.merged}/usr/sbin/policy-rc.d"
-    if lines and os.path.isdir(os.path.dirname(stopper)):
-        with open(stopper, "wb") as file:
-            file.write(NO_SERVICES)
-        os.chmod(stopper, 0o755)  # noqa: S103
+    stopped = _stop_services(room)
     for number, line in enumerate(lines, 1):
         channel.say(stage="command", line=line, number=number, count=len(lines))
         os.write(job.log, f"+ {line}\n".encode())
         status = run(room, Command(line, job.environment, job.log))
         if status:
             _failed(channel, line, status)
-    if os.path.exists(stopper):
-        os.unlink(stopper)
+    if stopped is not None:
+        _let_services(room, *stopped)
+
+
+def _stop_services(room: Room) -> tuple[int, int] | None:
+    """Let no service start; return the times of the folder before and after, None where there is none."""
+    folder = f"{room.merged}/usr/sbin"
+    if not os.path.isdir(folder):
+        return None
+    before = os.stat(folder).st_mtime_ns
+    with open(f"{folder}/policy-rc.d", "wb") as file:
+        file.write(NO_SERVICES)
+    os.chmod(f"{folder}/policy-rc.d", 0o755)  # noqa: S103
+    return before, os.stat(folder).st_mtime_ns
+
+
+def _let_services(room: Room, before: int, after: int) -> None:
+    """Undo `_stop_services`, to the time of the folder if nothing else came into it."""
+    folder = f"{room.merged}/usr/sbin"
+    untouched = os.stat(folder).st_mtime_ns == after
+    if os.path.exists(f"{folder}/policy-rc.d"):
+        os.unlink(f"{folder}/policy-rc.d")
+    if untouched:
+        os.utime(folder, ns=(before, before))
 
 
 def _failed(channel: Channel, line: str, status: int) -> None:
