@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from packageformat.merge import diff, merge
@@ -14,21 +14,25 @@ FOLDER = Node(Kind.FOLDER, 0o755)
 WHITEOUT = Node(Kind.WHITEOUT)
 
 
+@settings(max_examples=40)
 @given(trees(layer=False), trees(layer=False))
 def test_a_layer_turns_the_base_into_what_was_captured(base: Tree, captured: Tree) -> None:
     assert merge([base, diff(base, captured)]).tree == captured
 
 
+@settings(max_examples=40)
 @given(trees(layer=False), trees(layer=False), trees(layer=False))
 def test_two_captures_in_a_row_stack(base: Tree, first: Tree, second: Tree) -> None:
     assert merge([base, diff(base, first), diff(first, second)]).tree == second
 
 
+@settings(max_examples=40)
 @given(trees(layer=False))
 def test_one_whole_layer_is_itself(tree: Tree) -> None:
     assert merge([tree]).tree == tree
 
 
+@settings(max_examples=40)
 @given(trees(layer=False))
 def test_nothing_changed_is_an_empty_layer(tree: Tree) -> None:
     assert len(diff(tree, tree)) == 1
@@ -62,6 +66,7 @@ def naive(layers: list[Tree]) -> dict[bytes, tuple[int, int]]:
     return shown
 
 
+@settings(max_examples=40)
 @given(st.lists(trees(), min_size=1, max_size=4))
 def test_any_layers_show_what_overlayfs_would_show(layers: list[Tree]) -> None:
     merged = merge(layers)
