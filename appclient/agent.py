@@ -1,4 +1,4 @@
-"""The agent: one process per user, started on demand. Its lock, its sockets, its life and its end.
+"""The agent: one process per user, started on demand. Its sockets, its life and its end.
 
 It may be killed at any moment (README.md, *The agent*): what it does is in `service`.
 """
@@ -6,7 +6,6 @@ It may be killed at any moment (README.md, *The agent*): what it does is in `ser
 from __future__ import annotations
 
 import asyncio
-import fcntl
 import logging
 import os
 import resource
@@ -16,7 +15,6 @@ import time
 from contextlib import suppress
 
 from appclient import wire
-from appclient.errors import storage_error
 from appclient.folders import Folders
 from appclient.service import Service
 from appclient.wire import Message
@@ -30,7 +28,6 @@ IDLE_SECONDS = 600.0
 COMMANDS_MAX = 64
 """Commands that are answered at once; more wait."""
 
-LOG_BYTES_MAX = 4 << 20
 _HOUSE_SECONDS = 1.0
 
 
@@ -38,32 +35,16 @@ class _StopError(Exception):
     """Ends the agent's task group."""
 
 
-def run_agent(folders: Folders, *, idle: float, patience: float) -> int:
-    """Be the agent until idle or told to stop; return at once if there is one already.
-
-    Raises:
-        CacheError: a folder of the client cannot be used.
-    """
-    folders.prepare()
-    try:
-        lock = folders.agent_lock.open("a+")
-    except OSError as error:
-        raise storage_error("opening", folders.agent_lock, error) from error
-    with lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return 0
-        _shorten_log(folders)
-        logging.basicConfig(
-            level=logging.DEBUG if os.environ.get("MILLSTREAM_DEBUG") else logging.INFO,
-            format="%(asctime)s %(levelname)s %(message)s",
-            stream=sys.stderr,
-        )
-        _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (min(most, 4096), most))
-        asyncio.run(Agent(folders, idle=idle, patience=patience).serve())
-    return 0
+def run_agent(folders: Folders, *, idle: float, patience: float) -> None:
+    """Be the agent until idle or told to stop. The caller holds the agent's lock (agentlock)."""
+    logging.basicConfig(
+        level=logging.DEBUG if os.environ.get("MILLSTREAM_DEBUG") else logging.INFO,
+        format="%(asctime)s %(levelname)s %(message)s",
+        stream=sys.stderr,
+    )
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(most, 4096), most))
+    asyncio.run(Agent(folders, idle=idle, patience=patience).serve())
 
 
 class Agent:
@@ -148,14 +129,3 @@ class Agent:
             self._commands -= 1
             self._last_use = time.monotonic()
             writer.close()
-
-
-def _shorten_log(folders: Folders) -> None:
-    """Keep one older log when the log has grown."""
-    with suppress(OSError):
-        if folders.log.stat().st_size > LOG_BYTES_MAX:
-            folders.log.replace(folders.log.with_suffix(".log.1"))
-            descriptor = os.open(folders.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
-            for target in (1, 2):
-                os.dup2(descriptor, target)
-            os.close(descriptor)

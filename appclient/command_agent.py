@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 
+from appclient.agentlock import only_agent
 from appclient.commandfolders import Subparsers, own_folders
 
 _IDLE, _PATIENCE = 600.0, 30.0
@@ -33,10 +34,14 @@ def add_parser(subparsers: Subparsers[argparse.ArgumentParser]) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Be the agent."""
-    from appclient.agent import run_agent  # brings in asyncio and the HTTP client
+    """Be the agent, unless there is one."""
+    folders = own_folders()
+    with only_agent(folders) as alone:
+        if alone:
+            from appclient.agent import run_agent  # brings in asyncio and the HTTP client
 
-    return run_agent(own_folders(), idle=args.idle, patience=args.patience)
+            run_agent(folders, idle=args.idle, patience=args.patience)
+    return 0
 
 
 def _seconds(variable: str, fallback: float) -> float:

@@ -15,6 +15,8 @@ from urllib.parse import unquote
 from appclient.agentlink import ask
 from appclient.commandfolders import Subparsers, own_folders
 from appclient.documents import document_folders
+from appclient.errors import AgentError
+from appclient.folders import Folders
 from appclient.wire import Message
 
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:(//|[^/\\s]+@)")
@@ -44,6 +46,7 @@ def add_parser(subparsers: Subparsers[argparse.ArgumentParser]) -> None:
 def run(args: argparse.Namespace) -> int:
     """Start the application and wait for it; return its exit code."""
     from appclient.commandline import invocation
+    from bubble.errors import LaunchError
     from bubble.launch import probe, start
     from bubble.spec import decode_spec
     from packageformat.application import Application
@@ -83,10 +86,24 @@ def run(args: argparse.Namespace) -> int:
         )
     try:
         return start(spec, argv, files=files, environment=os.environ, cwd=Path.cwd())
+    except LaunchError as error:
+        trouble = _trouble(folders, spec.bubble_id)
+        if not trouble:
+            raise
+        raise LaunchError(f"{error}: {trouble}", hint=error.hint) from error
     finally:
         if watcher is not None:
             watcher.terminate()
             watcher.wait()
+
+
+def _trouble(folders: Folders, bubble: bytes) -> str:
+    """Return what keeps blocks from coming, in the agent's words; nothing if it knows of nothing."""
+    try:
+        answer = ask(folders, Message("bubble", {"bubble": bubble.hex()}), start=False, timeout=5)
+    except AgentError:
+        return ""
+    return answer.text("trouble")
 
 
 def _arguments(given: Sequence[str]) -> tuple[list[str], list[Path]]:

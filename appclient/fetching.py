@@ -45,6 +45,7 @@ PATIENCE_SECONDS = 30.0
 
 _BACKOFF_FIRST, _BACKOFF_MOST = 0.1, 2.0
 _RENEWALS_MOST = 3
+_DAMAGED_MAX = 64
 
 
 class Urgency(IntEnum):
@@ -86,6 +87,7 @@ class Fetching:
         session: Callable[[], Session],
         layer_of: Callable[[bytes, Origin | None], Awaitable[Layer]],
         writer: Executor,
+        cache: Path,
         patience: float = PATIENCE_SECONDS,
     ) -> None:
         """Prepare.
@@ -94,12 +96,15 @@ class Fetching:
             session: the sign-in of now; raises NotSignedInError.
             layer_of: the layer of a version; with an origin, one with exactly that origin's layout.
             writer: one thread, which unpacks frames and writes the cache.
+            cache: the cache's folder, for messages.
             patience: seconds, see PATIENCE_SECONDS.
         """
-        self.trouble = ""  # one line: why blocks do not come, if they do not
+        self._trouble = ""  # one line; any frame that arrives ends it
+        self._came_damaged: OrderedDict[tuple[bytes, int], str] = OrderedDict()  # until that frame arrives
         self._session = session
         self._layer_of = layer_of
         self._writer = writer
+        self._cache = cache
         self._patience = patience
         self._jobs: dict[tuple[bytes, int], _Job] = {}
         self._queues: dict[Urgency, OrderedDict[tuple[bytes, int], _Job]] = {
@@ -124,6 +129,11 @@ class Fetching:
     def forget_origins(self) -> None:
         """Forget all addresses: somebody else signed in."""
         self._origins.clear()
+
+    @property
+    def trouble(self) -> str:
+        """Why blocks do not come, in one line for people; empty if they do."""
+        return self._trouble or next(reversed(self._came_damaged.values()), "")
 
     @property
     def busy(self) -> bool:
@@ -258,13 +268,12 @@ class Fetching:
             except _LayoutChangedError as change:
                 self._fail(pending, change)
             except OSError as error:
-                place = Path(str(error.filename or ""))
-                self.trouble = storage_error("writing the cache", place, error).line()
-                _log.error("%s", self.trouble)
+                self._trouble = storage_error("writing the cache", self._cache, error).line()
+                _log.error("%s", self._trouble)
                 self._fail(pending, error)
             except MillstreamError as error:
-                self.trouble = error.line()
-                _log.error("%s", self.trouble)
+                self._trouble = error.line()
+                _log.error("%s", self._trouble)
                 self._fail(pending, error)
             else:
                 pause = _BACKOFF_FIRST
@@ -290,7 +299,8 @@ class Fetching:
                 tally.blocks_fetched += count
                 if not job.wanted:
                     tally.blocks_ahead += count
-                self.trouble = ""
+                self._trouble = ""
+                self._came_damaged.pop(job.key, None)
                 pending.popleft()
                 self._end(job)
                 if not job.arrival.done():
@@ -322,7 +332,9 @@ class Fetching:
         )
         told.__cause__ = error
         _log.error("%s", told.line())
-        self.trouble = told.line()
+        self._came_damaged[job.key] = told.line()
+        if len(self._came_damaged) > _DAMAGED_MAX:
+            self._came_damaged.popitem(last=False)
         if job in came_damaged:
             self._fail([job], told)
             pending.popleft()
@@ -334,7 +346,7 @@ class Fetching:
         if self._down_since is None:
             self._down_since = now
             _log.warning("%s", error)
-        self.trouble = f"{error}; trying again, or check the network"
+        self._trouble = f"{error}; trying again, or check the network"
         return now - self._down_since >= self._patience
 
     def _fail(self, jobs: Iterable[_Job], error: Exception) -> None:

@@ -58,7 +58,11 @@ class Service:
         self._cache = CacheFolder(folders.cache)
         self._maintaining = asyncio.Lock()
         self.fetching = Fetching(
-            session=self.session, layer_of=self._bubbles.layer_of, writer=self._writer, patience=patience
+            session=self.session,
+            layer_of=self._bubbles.layer_of,
+            writer=self._writer,
+            cache=folders.cache,
+            patience=patience,
         )
         self._answers: dict[str, Callable[[Message, Tell], Awaitable[Message]]] = {
             "prepare": self._prepare,
@@ -79,11 +83,11 @@ class Service:
         self.save()
 
     def save(self) -> None:
-        """Keep the counts; a disk that refuses is told by `status`."""
+        """Keep the counts; a disk that refuses costs only them."""
         try:
             self._statistics.save()
         except MillstreamError as error:
-            self.fetching.trouble = error.line()
+            _log.warning("%s", error.line())
 
     def session(self) -> Session:
         """Return the session of the sign-in on disk, made anew if that is another than before.

@@ -41,7 +41,7 @@ def sums(output: str) -> dict[str, str]:
 @pytest.fixture(scope="module")
 def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ClientStage]:
     folder = tmp_path_factory.mktemp("run")
-    for parent in folder.parents[:3]:
+    for parent in folder.parents[:2]:
         parent.chmod(0o755)
     with client_stage(folder) as made:
         yield made
@@ -174,7 +174,7 @@ def test_commands_that_start_at_once_share_one_agent(stage: ClientStage) -> None
         for _ in range(6)
     ]
     assert [command.wait(60) for command in commands] == [0] * 6
-    assert len(stage.agents()) == 1
+    wait_until(lambda: len(stage.agents()) == 1, what="one agent is left")
 
 
 def test_an_idle_agent_ends_itself(stage: ClientStage) -> None:
@@ -219,7 +219,7 @@ def test_a_package_damaged_at_the_server_is_named_and_never_served(stage: Client
         trouble = stage.status()["trouble"]
         assert "damaged" in trouble
         assert "/usr/share/probe/large" in trouble
-        assert stage.tally()["corrupt"] == 2  # asked again once
+        assert stage.tally()["corrupt"] >= 2  # asked again once, for each reader
         assert frame >= 0
     finally:
         stored.write_bytes(good)
@@ -254,7 +254,7 @@ def test_a_new_version_takes_over_and_what_is_withdrawn_goes(stage: ClientStage,
 
 def test_a_cache_that_cannot_be_written_is_told(stage: ClientStage) -> None:
     stage.user.end_processes()
-    with mounted(stage.user.home / ".cache", "size=200k,mode=755", stage):
+    with mounted(stage.user.home / ".cache", "size=32k,mode=755", stage):
         assert "disk is full" in stage.client("run", "probe", code=46).stderr
     stage.user.end_processes()
     with mounted(stage.user.home / ".cache", "ro", stage):

@@ -18,7 +18,7 @@ from tests.system.appclient_stage import PASSWORD, ClientStage, client_stage
 @pytest.fixture(scope="module")
 def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ClientStage]:
     folder = tmp_path_factory.mktemp("signin")
-    for parent in folder.parents[:3]:
+    for parent in folder.parents[:2]:
         parent.chmod(0o755)
     with client_stage(folder, tls=True) as made:
         yield made
