@@ -62,7 +62,7 @@ class Account:
             "SHELL": "/bin/sh",
             "PATH": "/usr/local/bin:/usr/bin:/bin",
             "XDG_RUNTIME_DIR": str(self.runtime),
-            "PYTHONPATH": self.python_path,
+            **({"PYTHONPATH": self.python_path} if self.python_path else {}),
             "PYTHONDONTWRITEBYTECODE": "1",
             **more,
         }
@@ -207,7 +207,9 @@ def _interpreter(uid: int, gid: int) -> tuple[str, str]:
         except (OSError, subprocess.CalledProcessError):
             continue
         return python, path
-    raise PermissionError(f"an ordinary user cannot read {REPOSITORY}: clone it where others may read")
+    from samples.demonstration import installed_programs  # a copy that everybody can read
+
+    return str(installed_programs() / "python"), ""
 
 
 def _retried(argv: list[str], *, tolerated: tuple[int, ...] = ()) -> None:
