@@ -78,6 +78,7 @@ def compose(spec: BubbleSpec, who: Person, environment: Mapping[str, str]) -> tu
         NoUserNamespacesError, NoFuseError, OverlayError, LaunchError, BubbleBusyError: see `launch.start`.
     """
     _reap_detached()
+    _sweep(spec)
     upper, work = spec.state / "upper", spec.state / "work"
     for place in (upper, work):
         place.mkdir(exist_ok=True, mode=0o700)
@@ -117,6 +118,16 @@ def compose(spec: BubbleSpec, who: Person, environment: Mapping[str, str]) -> tu
             raise LaunchError(f"the bubble ended at once: {error.strerror}") from error
         failed.pop_all()
         return running, descriptor
+
+
+def _sweep(spec: BubbleSpec) -> None:
+    """Remove what an earlier bubble left whose view was killed: the view removes it otherwise."""
+    record = spec.state / RECORD
+    with suppress(OSError, ValueError, TypeError):
+        folder = Path(Running(**json.loads(record.read_text())).folder)
+        if folder.parent == spec.runtime:
+            shutil.rmtree(folder, ignore_errors=True)
+    record.unlink(missing_ok=True)
 
 
 def _start_view(

@@ -180,8 +180,7 @@ def _keep(task: KeeperTask, door: socket.socket) -> None:
             for number, _ in poll.poll():
                 if number == door.fileno() and not door.recv(1):
                     _log("the view has died: the bubble ends")
-                    Path(task.record).unlink(missing_ok=True)
-                    return
+                    return  # the record stays: the next start sweeps up by it
         finally:
             os.close(process)
 

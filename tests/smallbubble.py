@@ -56,6 +56,8 @@ PROGRAMS = (
     "true",
     "test",
     "chmod",
+    "echo",
+    "tail",
     "python3.11",
 )
 PYTHON_OMITTED = (
@@ -236,8 +238,10 @@ class Bubble:
             "import sys, os, json, pathlib\n"
             "from bubble.launch import start, decode_spec\n"
             "from packageformat.errors import MillstreamError\n"
-            "try: code = start(decode_spec(sys.argv[1]), json.loads(sys.argv[2]), environment=os.environ,\n"
-            "                  files=list(map(pathlib.Path, json.loads(sys.argv[3]))), cwd=pathlib.Path.cwd())\n"
+            "files = [pathlib.Path(name) for name in json.loads(sys.argv[3])]\n"
+            "argv = json.loads(sys.argv[2])\n"
+            "try: code = start(decode_spec(sys.argv[1]), argv, files=files, environment=os.environ, "
+            "cwd=pathlib.Path.cwd())\n"
             "except MillstreamError as error: print(error.line(), file=sys.stderr); code = error.exit_code\n"
             "sys.exit(code)\n"
         )
