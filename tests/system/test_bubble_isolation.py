@@ -517,8 +517,8 @@ def test_an_upper_on_an_overlay_is_one_clear_line(bubble, account, tmp_path):
     moved = replace(bubble.spec, state=tmp_path / "merged/state", runtime=account.runtime / "o")
     argv = driver(Bubble(bubble.stand, moved, bubble.place), "true")
     script = (
-        f"mount -t overlay overlay -o lowerdir={tmp_path}/lower,upperdir={tmp_path}/upper,workdir={tmp_path}/work "
-        f'{tmp_path}/merged && exec setpriv --reuid {account.uid} --regid {account.gid} --clear-groups "$@"'
+        f"cd {tmp_path} && mount -t overlay overlay -o lowerdir=lower,upperdir=upper,workdir=work merged && "
+        f'cd / && exec setpriv --reuid {account.uid} --regid {account.gid} --clear-groups "$@"'
     )
     done = subprocess.run(
         ["unshare", "-m", "sh", "-c", script, "sh", *argv],
