@@ -303,8 +303,8 @@ def cache_map_target(folder: Path) -> Target:
             raise FormatError("not there")
         present = [block for block in range(cached.blocks) if cached.has_block(block)]
         missing = cached.missing_blocks()
-        if not set(missing).isdisjoint(present):
-            raise AssertionError("a block that is both there and missing")
+        if {*missing, *present} != set(range(cached.blocks)):
+            raise AssertionError("a block that is neither there nor missing, or that there cannot be")
         for block in present:
             cached.read_block(block)
         return present

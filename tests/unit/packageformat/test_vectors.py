@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from pathlib import Path
 
 import pytest
 
 from packageformat.errors import FormatError
+from packageformat.limits import MEMORY_FACTOR, MEMORY_FIXED
 from tests.vectors import make
 from tests.vectors.parsers import parser_of
 
@@ -22,9 +24,16 @@ def test_a_good_vector_reads_and_writes_the_same_bytes(path: Path) -> None:
 
 @pytest.mark.parametrize("path", BAD, ids=lambda path: path.name)
 def test_a_bad_vector_fails_cleanly(path: Path) -> None:
-    with pytest.raises(FormatError) as caught:
-        parser_of(path.name)(path.read_bytes())
-    assert str(caught.value)
+    data = path.read_bytes()
+    tracemalloc.start()
+    try:
+        with pytest.raises(FormatError) as caught:
+            parser_of(path.name)(data)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak <= MEMORY_FIXED + MEMORY_FACTOR * len(data)
+    assert "\n" not in caught.value.line()
     assert caught.value.exit_code in (10, 11, 12, 13)
 
 
