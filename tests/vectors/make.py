@@ -71,7 +71,7 @@ def _with(column: str, index: int, value: Any) -> bytes:
     """Return the sample tree's encoding with one item of one column replaced, unchecked."""
     items = list(getattr(TREE.columns, column))
     items[index] = value
-    return _changed(**{column: bytes(items) if column in ("kinds", "depths", "opaques") else items})
+    return _changed(TREE, **{column: bytes(items) if column in ("kinds", "depths", "opaques") else items})
 
 
 def _place(path: bytes) -> int:

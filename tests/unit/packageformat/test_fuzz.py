@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 from pathlib import Path
 
 import pytest
@@ -24,7 +25,7 @@ def test_what_is_found_is_told_and_kept(tmp_path: Path) -> None:
         raise KeyError(len(data))
 
     target = fuzz.Target("broken", 1, (b"seed",), breaks, vector="tree")
-    fuzzer = fuzz.Fuzzer([target], fuzz.random.Random(1), tmp_path)
+    fuzzer = fuzz.Fuzzer([target], random.Random(1), tmp_path)
     fuzzer.run(5)
     assert fuzzer.counts["broken"].other_errors == 5
     assert all(path.name.startswith("tree-found-") for path in tmp_path.iterdir())
@@ -33,6 +34,6 @@ def test_what_is_found_is_told_and_kept(tmp_path: Path) -> None:
 
 def test_memory_beyond_the_limits_is_told() -> None:
     target = fuzz.Target("greedy", 1, (b"seed",), lambda data: bytearray(20 << 20))
-    fuzzer = fuzz.Fuzzer([target], fuzz.random.Random(1), None)
+    fuzzer = fuzz.Fuzzer([target], random.Random(1), None)
     fuzzer.run(1)
     assert fuzzer.counts["greedy"].over_memory == 1

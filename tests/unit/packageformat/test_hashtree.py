@@ -47,7 +47,8 @@ def test_no_flipped_bit_proves_the_root(leaves: list[bytes], data: st.DataObject
     proof = list(multiproof(leaves, wanted))
     shown = {i: leaves[i] for i in wanted}
     bit = data.draw(st.integers(0, 8 * 32 - 1))
-    if proof and data.draw(st.booleans()):
+    in_proof: bool = data.draw(st.booleans())
+    if proof and in_proof:
         index = data.draw(st.integers(0, len(proof) - 1))
         proof[index] = flipped(proof[index], bit)
     else:
