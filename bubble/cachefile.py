@@ -93,12 +93,10 @@ class CacheFolder:
         place.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         if block_count(size) <= 1 and size:
             return CacheFile(place, size)  # its block arrives whole; there is never a map
-        if size:
-            with _replaced(_map_of(place)) as descriptor:
-                os.write(descriptor, _HEADER.pack(MAGIC, size))
-                os.ftruncate(descriptor, hashes_offset(size))
-        with _replaced(place) as descriptor:
-            os.ftruncate(descriptor, size)
+        with _locked(place.parent, os.O_RDONLY | os.O_DIRECTORY):  # of two creators the later finds it
+            found = self.open(content_id, size)
+            if found is None:
+                _begin(place, size)
         return CacheFile(place, size)
 
     def forget(self, content_id: bytes) -> None:
@@ -135,15 +133,13 @@ class CacheFile:
         """Return the numbers of the blocks that are not here, or not all of them."""
         if not self._exists():
             return list(range(self.blocks))
-        try:
-            presence = _map_of(self.place).read_bytes()[_HEADER.size :]
-        except FileNotFoundError:
+        presence = self._presence_of_all()
+        if presence is None or presence == b"\xff\xff" * self.blocks:
             return []
-        presence = presence[: 2 * self.blocks].ljust(2 * self.blocks, b"\0")
         return [
             block
             for block, (bits,) in enumerate(_PRESENCE.iter_unpack(presence))
-            if bits != page_mask(self.size, block)
+            if ~bits & page_mask(self.size, block)
         ]
 
     def read_block(self, block: int) -> bytes | None:
@@ -190,11 +186,7 @@ class CacheFile:
         if len(hashes) != mask.bit_length() * DIGEST_SIZE:
             raise ValueError(f"block {block} of {self.place.name} has {mask.bit_length()} pages")
         if self.blocks == 1 and not self._exists():
-            with _replaced(_map_of(self.place)) as descriptor:
-                os.write(descriptor, _HEADER.pack(MAGIC, self.size))
-                os.ftruncate(descriptor, hashes_offset(self.size))
-            with _replaced(self.place) as descriptor:
-                os.ftruncate(descriptor, self.size)
+            _begin(self.place, self.size)
         bits = 0
         for page, plain in pages.items():
             self._write(block * BLOCK_SIZE + page * PAGE_SIZE, plain)
@@ -251,6 +243,14 @@ class CacheFile:
             return mask
         return int(_PRESENCE.unpack(data.ljust(2, b"\0"))[0]) & mask
 
+    def _presence_of_all(self) -> bytes | None:
+        """Return the presence of every block, None if there is no map."""
+        try:
+            with _map_of(self.place).open("rb", buffering=0) as file:
+                return os.pread(file.fileno(), 2 * self.blocks, _HEADER.size).ljust(2 * self.blocks, b"\0")
+        except FileNotFoundError:
+            return None
+
     def _write(self, offset: int, plain: bytes | memoryview) -> None:
         descriptor = os.open(self.place, os.O_WRONLY | os.O_CLOEXEC)
         try:
@@ -271,7 +271,12 @@ class CacheFile:
             os.close(descriptor)
 
     def _finish(self) -> None:
-        if not self.missing_blocks():
+        last = page_mask(self.size, self.blocks - 1)
+        presence = self._presence_of_all()
+        if presence is None:
+            return
+        whole = b"\xff\xff" * (self.blocks - 1)  # compared at once: this runs after every block
+        if presence.startswith(whole) and not ~_PRESENCE.unpack(presence[-2:])[0] & last:
             _map_of(self.place).unlink(missing_ok=True)
 
 
@@ -311,6 +316,16 @@ class PresenceMap:
         os.close(self._descriptor)
 
 
+def _begin(place: Path, size: int) -> None:
+    """Make a content without any block: its map first."""
+    if size:
+        with _replaced(_map_of(place)) as descriptor:
+            os.write(descriptor, _HEADER.pack(MAGIC, size))
+            os.ftruncate(descriptor, hashes_offset(size))
+    with _replaced(place) as descriptor:
+        os.ftruncate(descriptor, size)
+
+
 def _map_of(place: Path) -> Path:
     return place.with_name(place.name + ".map")
 
@@ -342,8 +357,8 @@ def _replaced(place: Path) -> Iterator[int]:
 
 
 @contextmanager
-def _locked(place: Path) -> Iterator[int]:
-    descriptor = os.open(place, os.O_RDWR | os.O_CLOEXEC)
+def _locked(place: Path, flags: int = os.O_RDWR) -> Iterator[int]:
+    descriptor = os.open(place, flags | os.O_CLOEXEC)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield descriptor

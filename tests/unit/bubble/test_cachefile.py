@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from hypothesis import given, settings
@@ -120,3 +121,32 @@ def test_a_forgotten_content_leaves_nothing(tmp_path):
     assert [content_id for content_id, _ in cache.contents()] == [bytes(32)]
     cache.forget(bytes(32))
     assert list(file.place.parent.iterdir()) == []
+
+
+def test_stray_presence_bits_behind_the_last_page_change_nothing(tmp_path):
+    file = CacheFolder(tmp_path).create(bytes(32), 2 * BLOCK_SIZE + 1)
+    file.write_block(2, b"x")
+    map_of = file.place.with_name(file.place.name + ".map")
+    data = bytearray(map_of.read_bytes())
+    data[16:22] = b"\xff" * 6
+    map_of.write_bytes(data)
+    assert file.has_block(2)
+    assert file.missing_blocks() == []
+
+
+def test_many_writers_of_one_content_lose_nothing(tmp_path):
+    size = 40 * BLOCK_SIZE
+    plain = plain_of(size)
+    for turn in range(20):
+        content_id = digest(str(turn).encode())
+        cache = CacheFolder(tmp_path)
+
+        def write(block: int, cache: CacheFolder = cache, content_id: bytes = content_id) -> None:
+            cache.create(content_id, size).write_block(block, block_of(plain, block))
+
+        with ThreadPoolExecutor(8) as pool:
+            list(pool.map(write, range(40)))
+        file = cache.open(content_id, size)
+        assert file is not None
+        assert file.complete
+        assert file.place.read_bytes() == plain
