@@ -193,6 +193,7 @@ def _pack(
         missing_libraries=captured.missing,
         desktop_notes=notes,
         base=_base_name(stack),
+        checks=recipe.checks,
     )
     report_path = request.output / f"{recipe.name}_{version}.report.json"
     write_text(report_path, report.as_json() + "\n")

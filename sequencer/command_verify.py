@@ -14,7 +14,7 @@ from packageformat.layout import unpack_frame
 from packageformat.limits import PUBLIC_KEY_SIZE
 from packageformat.signature import fingerprint
 from sequencer.errors import HostError, StorageError
-from sequencer.packagefile import PackageFile, open_package_file, open_stack
+from sequencer.packagefile import SUFFIX, PackageFile, open_package_file, open_stack
 from sequencer.progress import PackDisplay
 from sequencer.trial import Outcome, try_package
 from sequencer.workfolder import cache_folder
@@ -27,7 +27,8 @@ examples:
   sequencer verify --check 'figlet -v' packages/figlet_2.2.5.ovp
 
 A desktop application holds when its first window is there (on a display of its own, never yours); a console
-application when its command with --version, or the one of --check, ends with 0.
+application when its check ends with 0: the command of --check, else the one that its recipe names (from the
+report beside the package), else its own with --version.
 """
 
 
@@ -102,7 +103,9 @@ def _try(stack: list[PackageFile], args: argparse.Namespace) -> list[Outcome]:
     except OSError as error:
         raise StorageError(f"cannot write to {scratch}: {error.strerror}") from error
     applications = stack[-1].package.manifest.applications
-    checks = {application.id: args.check for application in applications} if args.check else {}
+    checks = _stated_checks(stack[-1].path)
+    if args.check:
+        checks = {application.id: args.check for application in applications}
     outcomes = try_package(stack, scratch, checks, args.pictures)
     for outcome in outcomes if not args.json else ():
         word = "runs" if outcome.holds else "DOES NOT RUN"
@@ -112,6 +115,16 @@ def _try(stack: list[PackageFile], args: argparse.Namespace) -> list[Outcome]:
     for file in stack:
         file.close()
     return outcomes
+
+
+def _stated_checks(package: Path) -> dict[str, str]:
+    """Return the commands that the recipe named for checks, from the report beside the package."""
+    report = package.with_name(f"{package.name.removesuffix(SUFFIX)}.report.json")
+    try:
+        record = json.loads(report.read_text("utf-8"))
+        return {str(key): str(command) for key, command in record["checks"].items()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return {}
 
 
 def _check_blocks(file: PackageFile, *, quiet: bool) -> None:

@@ -33,7 +33,7 @@ KEYS: Mapping[str, tuple[str, ...]] = {
         "network", "x11", "wayland", "sound", "gpu", "printing", "dbus_session", "dbus_talk", "dbus_own",
         "nested_namespaces", "home", "fonts", "environment",
     ),
-    "application": ("id", "name", "command", "comment", "icon", "categories", "mime_types", "terminal"),
+    "application": ("id", "name", "command", "comment", "icon", "categories", "mime_types", "terminal", "check"),
 }  # fmt: skip
 """Every key that a recipe may have, by table; README.md tells the same (a test compares)."""
 
@@ -69,6 +69,7 @@ class Recipe:
     keep: tuple[str, ...] = ()
     policy: Mapping[str, Any] = field(default_factory=dict)  # fields of Policy that the recipe states
     applications: tuple[Application, ...] = ()
+    checks: tuple[tuple[str, str], ...] = ()  # application id, the command that verify runs for it
     folder: Path = field(default=Path())  # where the recipe lies
 
     def policy_with(self, defaults: Policy) -> Policy:
@@ -176,6 +177,7 @@ def _recipe_of(tables: Mapping[str, object], folder: Path) -> Recipe:
     package = _Table("package", tables["package"])
     build = _build_of(_Table("build", tables.get("build", {})))
     exclude = _Table("exclude", tables.get("exclude", {}))
+    applications = _applications_of(tables.get("application", []))
     kind = _kind_of(package.text("kind", "application"))
     recipe = Recipe(
         name=_checked("package.name", package.text("name"), check_label),
@@ -189,7 +191,8 @@ def _recipe_of(tables: Mapping[str, object], folder: Path) -> Recipe:
         exclude=exclude.texts("paths"),
         keep=exclude.texts("keep"),
         policy=_policy_of(_Table("policy", tables.get("policy", {}))),
-        applications=_applications_of(tables.get("application", [])),
+        applications=tuple(application for application, _ in applications),
+        checks=tuple((application.id, check) for application, check in applications if check),
         folder=folder,
     )
     if bool(recipe.version) == bool(recipe.version_of):
@@ -268,10 +271,10 @@ def _policy_of(table: _Table) -> Mapping[str, Any]:
     return stated
 
 
-def _applications_of(values: object) -> tuple[Application, ...]:
+def _applications_of(values: object) -> list[tuple[Application, str]]:
     if not isinstance(values, list):
         raise RecipeError("applications are written as [[application]]")
-    found: list[Application] = []
+    found: list[tuple[Application, str]] = []
     for number, value in enumerate(values, 1):
         table = _Table("application", value)
         try:
@@ -287,7 +290,7 @@ def _applications_of(values: object) -> tuple[Application, ...]:
             )
         except FormatError as error:
             raise RecipeError(f"[[application]] number {number}: {error}") from error
-        if application.id in {other.id for other in found}:
+        if application.id in {other.id for other, _ in found}:
             raise RecipeError(f"two [[application]] with the id {application.id!r}")
-        found.append(application)
-    return tuple(found)
+        found.append((application, table.text("check", "")))
+    return found

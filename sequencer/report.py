@@ -27,6 +27,7 @@ class Report:
     missing_libraries: Mapping[str, Sequence[str]]  # library: files that need it
     desktop_notes: Sequence[str]
     base: str  # "name version", or empty
+    checks: Sequence[tuple[str, str]] = ()  # application id, command that verify runs for it
 
     def as_json(self) -> str:
         """Return the report for scripts."""
@@ -46,6 +47,7 @@ class Report:
                 "blocks": manifest.block_count,
                 "seconds": round(self.seconds, 1),
                 "applications": [asdict(one) for one in manifest.applications],
+                "checks": dict(self.checks),
                 "policy": asdict(manifest.policy),
                 "contents": list(manifest.contents),
                 "findings": asdict(self.findings),
