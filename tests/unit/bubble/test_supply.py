@@ -1,0 +1,231 @@
+from __future__ import annotations
+
+import asyncio
+import errno
+import socket
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from bubble.composition import compose
+from bubble.supply import ViewServer, serve_views
+from bubble.supplyline import GIVE_UP_AFTER, SupplyLine
+from bubble.supplymessage import SIZE, Message, Word, decode_message, encode_message
+from bubble.viewimage import load
+from packageformat.entry import Kind, Node
+from packageformat.errors import FormatError
+from packageformat.limits import BLOCK_SIZE
+from packageformat.tree import build_tree
+
+VERSION = b"v" * 32
+BUBBLE = b"b" * 32
+TREE = build_tree({b"one": Node(Kind.FILE, size=3 * BLOCK_SIZE), b"two": Node(Kind.FILE, size=1)})
+IMAGE = load(compose([(VERSION, TREE, b"".join(bytes([n]) * 32 for n in range(4)))]))
+
+
+class Recorder:
+    """A supplier that notes what it is asked and answers when it is let."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[str, bytes, int]] = []
+        self.go = asyncio.Event()
+        self.error: Exception | None = None
+
+    async def bring(self, layer: bytes, block: int, urgency: int) -> None:
+        self.asked.append(("bring", layer, block))
+        await self.go.wait()
+        if self.error is not None:
+            raise self.error
+
+    async def damaged(self, layer: bytes, block: int) -> None:
+        self.asked.append(("damaged", layer, block))
+
+
+def image_of(bubble_id: bytes) -> object:
+    if bubble_id != BUBBLE:
+        raise KeyError(bubble_id)
+    return IMAGE
+
+
+@asynccontextmanager
+async def serving(place: Path, supplier: Recorder) -> AsyncIterator[ViewServer]:
+    async with serve_views(place, image_of, supplier) as server:
+        yield server
+
+
+class Asker:
+    """The view's end, by hand."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.reader, self.writer = reader, writer
+
+    @classmethod
+    async def connect(cls, place: Path, bubble_id: bytes = BUBBLE) -> Asker:
+        asker = cls(*await asyncio.open_unix_connection(place))
+        asker.say(Message(Word.HELLO, digest=bubble_id))
+        return asker
+
+    def say(self, message: Message) -> None:
+        self.writer.write(encode_message(message))
+
+    async def hear(self) -> Message:
+        return decode_message(await asyncio.wait_for(self.reader.readexactly(SIZE), 5))
+
+    async def close(self) -> None:
+        self.writer.close()
+        await self.writer.wait_closed()
+
+
+async def settled(condition) -> None:
+    end = time.monotonic() + 5
+    while not condition():
+        assert time.monotonic() < end
+        await asyncio.sleep(0.005)
+
+
+async def test_readers_of_one_block_share_one_fetch_and_all_hear_of_it(tmp_path):
+    supplier = Recorder()
+    async with serving(tmp_path / "s", supplier) as server:
+        askers = [await Asker.connect(tmp_path / "s") for _ in range(3)]
+        for asker in askers:
+            asker.say(Message(Word.NEED, content=0, block=2))
+        await settled(lambda: server.needs == 3)
+        supplier.go.set()
+        assert [await asker.hear() for asker in askers] == [Message(Word.HAVE, content=0, block=2)] * 3
+        assert supplier.asked == [("bring", VERSION, 2)]
+        assert server.views == 3
+        for asker in askers:
+            await asker.close()
+        await settled(lambda: server.views == 0)
+
+
+async def test_a_reader_that_leaves_spares_the_others(tmp_path):
+    supplier = Recorder()
+    async with serving(tmp_path / "s", supplier) as server:
+        leaver, stayer = [await Asker.connect(tmp_path / "s") for _ in range(2)]
+        leaver.say(Message(Word.NEED, content=1, block=0))
+        await settled(lambda: server.needs == 1)
+        stayer.say(Message(Word.NEED, content=1, block=0))
+        await settled(lambda: server.needs == 2)
+        await leaver.close()
+        supplier.go.set()
+        assert await stayer.hear() == Message(Word.HAVE, content=1, block=0)
+        assert supplier.asked == [("bring", VERSION, 3)]
+        await stayer.close()
+
+
+async def test_damage_is_forgotten_before_it_is_brought_anew(tmp_path):
+    supplier = Recorder()
+    supplier.go.set()
+    async with serving(tmp_path / "s", supplier):
+        asker = await Asker.connect(tmp_path / "s")
+        asker.say(Message(Word.DAMAGED, content=0, block=1))
+        assert await asker.hear() == Message(Word.HAVE, content=0, block=1)
+        assert supplier.asked == [("damaged", VERSION, 1), ("bring", VERSION, 1)]
+        await asker.close()
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (OSError(errno.ENOSPC, "full"), errno.ENOSPC),
+        (OSError(errno.ECONNREFUSED, "refused"), errno.EIO),
+        (FormatError("damaged"), errno.EIO),
+        (ZeroDivisionError("a bug"), errno.EIO),
+    ],
+)
+async def test_whatever_a_supplier_raises_the_reader_gets_an_errno(tmp_path, error, expected):
+    supplier = Recorder()
+    supplier.go.set()
+    supplier.error = error
+    async with serving(tmp_path / "s", supplier):
+        asker = await Asker.connect(tmp_path / "s")
+        asker.say(Message(Word.NEED, content=0, block=0))
+        assert await asker.hear() == Message(Word.FAILED, content=0, block=0, error=expected)
+        asker.say(Message(Word.NEED, content=0, block=3))
+        assert (await asker.hear()).error == errno.EINVAL
+        asker.say(Message(Word.NEED, content=9, block=0))
+        assert (await asker.hear()).error == errno.EINVAL
+        await asker.close()
+
+
+@pytest.mark.parametrize("first", [Message(Word.HELLO, digest=b"x" * 32), Message(Word.NEED)])
+async def test_a_view_of_an_unknown_bubble_is_turned_away(tmp_path, first):
+    async with serving(tmp_path / "s", Recorder()):
+        reader, writer = await asyncio.open_unix_connection(tmp_path / "s")
+        writer.write(encode_message(first))
+        assert await asyncio.wait_for(reader.read(), 5) == b""
+        writer.close()
+        await writer.wait_closed()
+
+
+async def test_a_server_that_ends_leaves_no_socket_and_hangs_up(tmp_path):
+    supplier = Recorder()
+    (tmp_path / "s").write_text("left behind")
+    async with serving(tmp_path / "s", supplier) as server:
+        asker = await Asker.connect(tmp_path / "s")
+        asker.say(Message(Word.NEED, content=0, block=0))
+        await settled(lambda: server.needs == 1)
+    assert not (tmp_path / "s").exists()
+    assert await asyncio.wait_for(asker.reader.read(), 5) == b""
+    await asker.close()
+
+
+# The view's own end
+
+
+def test_needs_are_said_again_to_the_next_supplier(tmp_path):
+    line = SupplyLine(tmp_path / "s", BUBBLE, ())
+    for _ in range(2):
+        with socket.socket(socket.AF_UNIX) as listener:
+            (tmp_path / "s").unlink(missing_ok=True)
+            listener.bind(str(tmp_path / "s"))
+            listener.listen()
+            line.need(0, 1, time.monotonic())
+            line.tick(time.monotonic() + 60)
+            door, _ = listener.accept()
+            with door:
+                hello = decode_message(door.recv(SIZE, socket.MSG_WAITALL))
+                assert hello == Message(Word.HELLO, digest=BUBBLE)
+                assert decode_message(door.recv(SIZE, socket.MSG_WAITALL)) == Message(
+                    Word.NEED, content=0, block=1
+                )
+        assert list(line.receive(time.monotonic())) == []
+        assert line.descriptor is None
+    line.close()
+
+
+def test_a_line_without_any_supplier_gives_up_in_the_end(tmp_path):
+    line = SupplyLine(tmp_path / "nobody", BUBBLE, ())
+    line.need(0, 1, 1000.0)
+    told: list[Message] = []
+    now = 1000.0
+    while not told and now < 1000.0 + 2 * GIVE_UP_AFTER:
+        wait = line.wait(now)
+        assert wait is not None
+        now += max(wait, 0.001)
+        told = line.tick(now)
+    assert told == [Message(Word.FAILED, content=0, block=1, error=errno.EIO)]
+    assert GIVE_UP_AFTER <= now - 1000.0 < GIVE_UP_AFTER + 3
+    assert line.wait(now) is None
+
+
+def test_what_was_not_asked_for_is_not_believed(tmp_path):
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(tmp_path / "s"))
+        listener.listen()
+        line = SupplyLine(tmp_path / "s", BUBBLE, ())
+        line.need(0, 1, 0.0)
+        door, _ = listener.accept()
+        with door:
+            door.send(encode_message(Message(Word.HAVE, content=5, block=5)))
+            door.send(encode_message(Message(Word.HAVE, content=0, block=1)))
+            time.sleep(0.05)
+            assert list(line.receive(0.0)) == [Message(Word.HAVE, content=0, block=1)]
+            door.send(b"nonsense" * 6)
+            time.sleep(0.05)
+            assert list(line.receive(0.0)) == []
+            assert line.descriptor is None
