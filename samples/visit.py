@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import json
 import os
+import pty
+import select
 import signal
 import subprocess
 import tempfile
@@ -171,6 +173,47 @@ class Visit:
             )
         launch.seconds = launch.window.mapped_at - launch.started
         return launch
+
+    def converse(self, application: str, *files: str | Path, typed: str = "", timeout_s: float = 180) -> str:
+        """Run a console application on a terminal, type `typed` at once, and return what it wrote.
+
+        Raises:
+            RuntimeError: it did not end with 0 in time; the message says what it wrote.
+        """
+        ours, theirs = pty.openpty()
+        try:
+            process = self.user.popen(
+                [self._program, "run", application, *files],
+                environment={**self._environment, "TERM": "xterm"},
+                prefix=self._prefix,
+                stdin=theirs,
+                stdout=theirs,
+                stderr=theirs,
+            )
+        finally:
+            os.close(theirs)
+        said = b""
+        deadline = time.monotonic() + timeout_s
+        try:
+            os.write(ours, typed.encode())
+            while time.monotonic() < deadline:
+                if select.select([ours], [], [], 0.2)[0]:
+                    try:
+                        said += os.read(ours, 65536)
+                    except OSError:  # EIO: nobody has the other end any more
+                        break
+                elif process.poll() is not None:
+                    break
+            process.wait(max(1.0, deadline - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+        finally:
+            os.close(ours)
+        text = said.decode(errors="replace").replace("\r\n", "\n")
+        if process.returncode:
+            raise RuntimeError(f"{application} ended with {process.returncode}: {text[-2000:]}")
+        return text
 
     def leave(self) -> None:
         """End the agent, as at a logout."""

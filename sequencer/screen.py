@@ -1,8 +1,9 @@
 """The one door to X: the windows of a display, its picture, its keyboard.
 
 A *real* window is one that a person would call the application: mapped, not override-redirect (menus,
-tooltips), not of a splash, dock, tooltip or notification type, at least 100 x 60 pixels, with a name or
-class. No window manager is expected, but one is understood (`_NET_CLIENT_LIST`).
+tooltips), not of a splash, dock, tooltip or notification type, not both frameless and of one fixed size
+(splash screens that do not say so), at least 100 x 60 pixels, with a name or class. No window manager is
+expected, but one is understood (`_NET_CLIENT_LIST`).
 
 Everything that an X client says about itself (titles, classes, sizes) is untrusted text.
 """
@@ -23,7 +24,7 @@ from typing import Any
 import Xlib.display
 import Xlib.error
 from PIL import Image
-from Xlib import XK, X
+from Xlib import XK, X, Xutil
 from Xlib.ext import xtest
 
 from sequencer.errors import HostError
@@ -224,9 +225,10 @@ class Screen:
             kinds = {self._display.get_atom_name(atom) for atom in (() if atoms is None else atoms)}
             wm_class = window.get_wm_class()
             title = self._text(window, "_NET_WM_NAME") or self._text(window, "WM_NAME")
+            splash = self._is_bare_and_fixed(window)
         except (Xlib.error.XError, Xlib.error.XResourceMissing, KeyError):  # gone between two questions
             return None
-        if kinds & _NOT_REAL or not (title or wm_class):
+        if kinds & _NOT_REAL or splash or not (title or wm_class):
             return None
         since = self._mapped.setdefault(window.id, time.monotonic())
         kind = min(kinds, default="").removeprefix("_NET_WM_WINDOW_TYPE_").lower()
@@ -241,6 +243,19 @@ class Screen:
             return None
         # translate_coords(source=window): where window's (0, 0) lies on the root
         return int(origin.x), int(origin.y), int(shape.width), int(shape.height)
+
+    def _is_bare_and_fixed(self, window: Any) -> bool:
+        """Whether `window` wants no frame and has one size only: a splash screen that does not say so."""
+        motif = self._property(window, "_MOTIF_WM_HINTS")  # flags, functions, decorations, ...
+        if motif is None or len(motif) < 3 or not motif[0] & 2 or motif[2]:
+            return False
+        hints = window.get_wm_normal_hints()
+        both = Xutil.PMinSize | Xutil.PMaxSize
+        return bool(
+            hints is not None
+            and hints.flags & both == both
+            and (hints.min_width, hints.min_height) == (hints.max_width, hints.max_height)
+        )
 
     def _property(self, window: Any, name: str) -> Any:
         found = window.get_full_property(self._display.intern_atom(name), X.AnyPropertyType)

@@ -61,8 +61,8 @@ def isolation(outcome: Outcome, artefacts: Path) -> None:
     with stage("millstream-show") as on:
         for name in ("probe-one", "probe-two"):
             on.publish(name)
-        on.publish("galculator", "others")
         on.service.person("other", on.password, "others")
+        on.publish("galculator", "others")
         scripts = _prepare_home(on)
         on.sign_in()
         before = list_host(own_folders(on, artefacts))

@@ -10,14 +10,14 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
-from sequencer.errors import HostError
 
 from sequencer.display import Display, Screen
+from sequencer.errors import HostError
 
 CLIENT = """
 import sys, time
 import Xlib.display
-from Xlib import X, Xatom
+from Xlib import X, Xatom, Xutil
 display = Xlib.display.Display()
 screen = display.screen()
 def window(name, size, kind=None, redirect=False, paint=False):
@@ -29,9 +29,15 @@ def window(name, size, kind=None, redirect=False, paint=False):
     if kind:
         kinds = [display.intern_atom("_NET_WM_WINDOW_TYPE_" + kind)]
         made.change_property(display.intern_atom("_NET_WM_WINDOW_TYPE"), Xatom.ATOM, 32, kinds)
+    if name == "Bare":
+        motif = display.intern_atom("_MOTIF_WM_HINTS")
+        made.change_property(motif, motif, 32, [2, 0, 0, 0, 0])
+        made.set_wm_normal_hints(flags=Xutil.PMinSize | Xutil.PMaxSize, min_width=400, max_width=400,
+            min_height=300, max_height=300)
     made.map()
     return made
 window("Splash", (400, 300), "SPLASH")
+window("Bare", (400, 300))
 window("Menu", (400, 300), redirect=True)
 window("Tiny", (20, 20))
 window("", (400, 300))

@@ -22,8 +22,8 @@ def test_a_sample_streams_to_an_empty_client_and_shows_itself(
     on_stage.sign_in()
     application = open_package(packages[-1]).package.manifest.applications[0]
     if application.terminal:
-        done = on_stage.visit.appclient("run", application.id, timeout_s=300)
-        assert done.stdout.strip()
+        said = on_stage.visit.converse(application.id, typed="Millstream\n\x04", timeout_s=300)
+        assert len(said.strip()) > 2 * len("Millstream")
     else:
         launch = on_stage.visit.launch(name, timeout_s=300)
         try:
