@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Collection, Iterable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -19,6 +20,8 @@ from packageformat.package import Package
 from packageformat.tree import Kind
 
 _log = logging.getLogger(__name__)
+
+_SCRATCH_SECONDS = 3600
 
 NAMED_MAX = 1000
 """Damaged blocks that are named one by one."""
@@ -110,6 +113,15 @@ def sweep(kept: Iterable[Package], cache: CacheFolder) -> tuple[int, int]:
             raise storage_error("removing", place, error) from error
         count += 1
     return count, size
+
+
+def remove_scratch(folders: Iterable[Path], now: float) -> None:
+    """Remove what writers that were killed left unfinished: files `.NAME.new`, an hour old."""
+    for folder in folders:
+        for place in folder.rglob(".*.new"):
+            with suppress(OSError):
+                if now - place.lstat().st_mtime > _SCRATCH_SECONDS:
+                    place.unlink()
 
 
 def disk_bytes(folders: Collection[Path]) -> int:

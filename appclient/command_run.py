@@ -67,6 +67,7 @@ def run(args: argparse.Namespace) -> int:
     if spec.policy.home == "documents":
         spec = replace(spec, documents=document_folders(Path.home(), os.environ))
     files: list[Path] = []
+    others: list[subprocess.Popen[bytes]] = []
     if args.shell or args.command:
         argv: Sequence[str] = (args.command or "/bin/sh", *args.files)
     else:
@@ -78,7 +79,10 @@ def run(args: argparse.Namespace) -> int:
             icon=prepared.text("icon"),
             desktop_file=prepared.octets("desktop_file"),
         )
-        argv = invocation(application, arguments).argv
+        call = invocation(application, arguments)
+        argv = call.argv
+        own = (sys.executable, "-m", "appclient", "run", "--quiet", application.id)
+        others = [subprocess.Popen((*own, argument)) for argument in call.left]  # it takes one at a time
     watcher = None
     if shown and not prepared.flag("terminal") and not args.shell and not args.command:
         watcher = subprocess.Popen(
@@ -95,6 +99,8 @@ def run(args: argparse.Namespace) -> int:
         if watcher is not None:
             watcher.terminate()
             watcher.wait()
+        for other in others:
+            other.wait()
 
 
 def _trouble(folders: Folders, bubble: bytes) -> str:

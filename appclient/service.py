@@ -317,6 +317,8 @@ class Service:
                 if image.name not in images | running:
                     image.unlink(missing_ok=True)
             self._bubbles.forget_layers()
+            folders = (self._folders.cache, self._folders.state)
+            await asyncio.to_thread(caching.remove_scratch, folders, time.time())
         return Message("done", {"contents": contents, "bytes": size, "packages": len(dropped)})
 
     def _published_versions(self) -> set[bytes]:

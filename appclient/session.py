@@ -30,6 +30,9 @@ _log = logging.getLogger(__name__)
 RENEW_SECONDS = 6 * 3600
 """A token that lives no longer than this is exchanged for a younger one when the server is asked anyway."""
 
+HURRY_SECONDS = 4.0
+"""A launch waits no longer for a newer publishing list if the kept one is still good."""
+
 STALE_SECONDS = 300
 """A publishing list older than this is asked for again before a launch."""
 
@@ -77,13 +80,14 @@ class Session:
         now = time.time()
         if self.publishing is not None and 0 <= now - self.fetched_at < at_most:
             return self.publishing
+        kept = self.kept()
         try:
-            return await self.refresh()
-        except ServerUnreachableError:
-            kept = self.kept()
+            async with asyncio.timeout(None if kept is None else HURRY_SECONDS):
+                return await self.refresh()
+        except (ServerUnreachableError, TimeoutError):
             if kept is None:
                 raise
-            _log.warning("the server cannot be reached: going on with the kept publishing list")
+            _log.warning("the server does not answer: going on with the kept publishing list")
             return kept
 
     def kept(self) -> Publishing | None:
