@@ -33,7 +33,9 @@ KEYS: Mapping[str, tuple[str, ...]] = {
         "network", "x11", "wayland", "sound", "gpu", "printing", "dbus_session", "dbus_talk", "dbus_own",
         "nested_namespaces", "home", "fonts", "environment",
     ),
-    "application": ("id", "name", "command", "comment", "icon", "categories", "mime_types", "terminal", "check"),
+    "application": (
+        "id", "name", "command", "comment", "icon", "categories", "mime_types", "terminal", "check",
+    ),
 }  # fmt: skip
 """Every key that a recipe may have, by table; README.md tells the same (a test compares)."""
 
