@@ -33,16 +33,19 @@ def only_agent(folders: Folders) -> Iterator[bool]:
         except BlockingIOError:
             yield False
             return
-        _shorten_log(folders)
+        _write_log(folders)
         yield True
 
 
-def _shorten_log(folders: Folders) -> None:
-    """Keep one older log when the log has grown."""
+def _write_log(folders: Folders) -> None:
+    """Send what the agent says to its log, whoever started it (unless to a terminal); keep one older log."""
     with suppress(OSError):
         if folders.log.stat().st_size > LOG_BYTES_MAX:
             folders.log.replace(folders.log.with_suffix(".log.1"))
-            descriptor = os.open(folders.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
-            for target in (1, 2):
-                os.dup2(descriptor, target)
-            os.close(descriptor)
+    if os.isatty(2):
+        return
+    with suppress(OSError):
+        descriptor = os.open(folders.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        for target in (1, 2):
+            os.dup2(descriptor, target)
+        os.close(descriptor)

@@ -12,11 +12,15 @@ from pathlib import Path
 
 import pytest
 
+from packageformat.application import Application
 from packageformat.package import PackageParser
+from tests.packages import build_package
 from tests.system.appclient_stage import (
     ClientStage,
     client_stage,
     kill,
+    little_runtime,
+    noise,
     probe_files,
     wait_until,
 )
@@ -250,6 +254,26 @@ def test_a_new_version_takes_over_and_what_is_withdrawn_goes(stage: ClientStage,
     stage.server.command("entitle", "probe", "everybody")
     assert json.loads(stage.client("refresh", "--json").stdout)["added"] == ["org.example.Probe"]
     assert entry.exists()
+
+
+def test_a_package_that_is_packed_anew_goes_on_streaming(stage: ClientStage, tmp_path: Path) -> None:
+    base = build_package(tmp_path, "little", little_runtime(), kind="runtime")
+    files = {"usr/share/anew/large": noise(b"anew", 1 << 20) + bytes(3 << 20), "usr/bin/anew": b"#!/bin/sh\n"}
+    anew = Application(id="anew", name="Anew", command="anew")
+    first = build_package(tmp_path, "anew", files, requires=[base], applications=[anew], level=1)
+    stage.publish(first)
+    stage.script("id", application="anew")
+    second = build_package(tmp_path, "anew", files, requires=[base], applications=[anew], level=19)
+    assert second.version_id == first.version_id
+    stage.server.command("import", second.path)
+    stage.user.end_processes()  # the old head stays on disk, and its addresses are forgotten
+    told = stage.script("sha256sum /usr/share/anew/large", application="anew").split()[0]
+    content = files["usr/share/anew/large"]
+    assert isinstance(content, bytes)
+    assert told == hashlib.sha256(content).hexdigest()
+    assert stage.tally("anew")["corrupt"] == 0
+    packed = hashlib.sha256(second.path.read_bytes()).hexdigest()
+    assert any(packed in read["path"] for read in stage.server.served())
 
 
 def test_a_cache_that_cannot_be_written_is_told(stage: ClientStage) -> None:
