@@ -215,5 +215,11 @@ async def _all(works: Iterable[Coroutine[object, object, object]]) -> None:
         async with asyncio.TaskGroup() as tasks:
             for work in works:
                 tasks.create_task(work)
-    except* MillstreamError as group:
-        raise group.exceptions[0] from None
+    except ExceptionGroup as group:
+        ours = group.subgroup(MillstreamError)
+        if ours is None:
+            raise
+        first: BaseException = ours
+        while isinstance(first, BaseExceptionGroup):
+            first = first.exceptions[0]
+        raise first from group

@@ -159,7 +159,7 @@ class Service:
         try:
             choice = catalogue.choose(publishing, wanted)
         except UnknownPackageError:
-            choice = catalogue.choose(await session.current(at_most=2), wanted)  # published just now, perhaps
+            choice = catalogue.choose(await session.current(at_most=0), wanted)  # published just now, perhaps
         tally = self._tally(choice.package)
         tally.application = choice.application.id
         spec, origins = await self._bubbles.make(choice, tally, tell)

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from packageformat.application import Application
-from packageformat.package import PackageParser
+from packageformat.package import PackageParser, Section
 from tests.packages import build_package
 from tests.system.appclient_stage import (
     ClientStage,
@@ -229,6 +229,30 @@ def test_a_package_damaged_at_the_server_is_named_and_never_served(stage: Client
         stored.write_bytes(good)
         stored.chmod(mode)
     assert sums(stage.script(READ_ALL)) == true_sums()
+
+
+def test_a_package_whose_head_is_damaged_at_the_server_is_refused(stage: ClientStage) -> None:
+    stage.client("cache", "clean", "--all")
+    stored = next(path for path in stage.server.folder.rglob("*") if is_package(path, "probe"))
+    good = stored.read_bytes()
+    parser = PackageParser(None)
+    parser.feed(0, good)
+    assert parser.package is not None
+    mode = stored.stat().st_mode
+    stored.chmod(0o600)
+    try:
+        for section in list(Section)[:-1]:
+            bad = bytearray(good)
+            bad[parser.package.header.sections[section].offset + 11] ^= 1
+            stored.write_bytes(bad)
+            refused = stage.client("run", "probe", code=None)
+            assert 10 <= refused.returncode < 20, (section, refused.stderr)
+            assert len(refused.stderr.splitlines()) == 1
+            assert not list((stage.cache / "views").glob("*"))
+    finally:
+        stored.write_bytes(good)
+        stored.chmod(mode)
+    assert stage.client("run", "probe").stdout == "probe:0\n"
 
 
 def test_cache_list_and_clean_know_what_is_needed(stage: ClientStage) -> None:
