@@ -24,6 +24,7 @@ __all__ = ["Display", "Screen", "Window"]
 
 _START_S = 20.0
 _NUMBERS = (90, 190)
+_LOCKS = Path("/tmp")  # noqa: S108 - X's own well-known place
 _FAMILY_LOCAL, _FAMILY_WILD = 256, 65535
 
 
@@ -49,6 +50,8 @@ class Display:
         program = shutil.which("Xvfb")
         if program is None:
             raise HostError("Xvfb is not installed", hint="apt-get install xvfb")
+        if not os.access(_LOCKS, os.W_OK):
+            raise HostError(f"{_LOCKS} cannot be written to, as Xvfb must", hint=f"chmod 1777 {_LOCKS}")
         self._folder = Path(tempfile.mkdtemp(prefix="millstream-display-"))
         try:
             self.write_authority(self.authority)
