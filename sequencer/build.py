@@ -18,14 +18,15 @@ from packageformat.names import check_version
 from packageformat.policy import Policy
 from packageformat.signature import public_key
 from packageformat.stack import bubble_id
-from packageformat.tree import Tree, decode_tree
+from packageformat.tree import Tree
 from sequencer import capture, unpack
 from sequencer.contents import version_label
 from sequencer.desktopentries import applications_of, desktop_files
-from sequencer.enclosure import Channel, Enclosure, Message, enclose
-from sequencer.errors import HostError, InstallError, InstallTimeoutError, RecipeError, StorageError
+from sequencer.enclosure import Channel, Enclosure, enclose
+from sequencer.errors import HostError, RecipeError
 from sequencer.exclusions import exclusions_for
 from sequencer.hostconfig import acquire_options, read_host_config
+from sequencer.installation import Captured, InstallLog, follow
 from sequencer.keys import read_key
 from sequencer.pack import FILES_AT_ONCE, hash_blocks, package_id, write_package, write_text
 from sequencer.packagefile import SUFFIX, PackageFile, newest, open_package_file, open_stack
@@ -33,22 +34,11 @@ from sequencer.progress import CaptureDisplay, PackDisplay
 from sequencer.recipe import Recipe, read_recipe
 from sequencer.report import Report
 from sequencer.rooms import furnish
-from sequencer.scan import Findings
 from sequencer.subids import SubordinateIds, find_subordinate_ids
 from sequencer.workfolder import BASES, CAPTURES, WorkFolder, cache_folder
 
 ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
 FILE_MAX = 256 << 20
-LOG_TAIL = 3
-OFFLINE_SIGNS = (
-    "Could not resolve",
-    "Temporary failure",
-    "Name or service not known",
-    "Network is unreachable",
-    "Unable to locate package",
-    "Failed to establish a new connection",
-    "No matching distribution",
-)
 GUI = Policy(x11=True, wayland=True, gpu=True, fonts=True)
 """What an application with a window gets unless its recipe says otherwise."""
 
@@ -76,17 +66,6 @@ class Built:
     report: Report
 
 
-@dataclass(frozen=True, slots=True)
-class _Captured:
-    """What the worker found."""
-
-    tree: Tree
-    findings: Findings
-    missing: dict[str, list[str]]
-    contents: tuple[str, ...]
-    installed: dict[str, str]
-
-
 def build(request: Request) -> Built:
     """Capture what the recipe installs, pack and sign it.
 
@@ -111,13 +90,13 @@ def build(request: Request) -> Built:
             display.stage(note)
         work.sweep()
         base = _unpacked(work, ids, stack, display)
-        with work.capture() as folder, _Log(log_path) as log:
+        with work.capture() as folder, InstallLog(log_path) as log:
             job = _job(recipe, work, folder, base, files, log.descriptor)
             network = recipe.build.network or bool(recipe.build.bootstrap)
             with enclose(
                 lambda channel: capture.work(channel, job), ids, work.path, network=network
             ) as worker:
-                captured = _follow(worker, recipe, work, folder, display, log)
+                captured = follow(worker, recipe, work, folder, display, log)
                 display.unwatch()
                 built = _pack(request, recipe, stack, seed, architecture, captured, worker, display, began)
     for file in stack:
@@ -131,7 +110,7 @@ def _pack(
     stack: Sequence[PackageFile],
     seed: bytes,
     architecture: str,
-    captured: _Captured,
+    captured: Captured,
     worker: Enclosure,
     display: CaptureDisplay,
     began: float,
@@ -282,88 +261,6 @@ def _job(
         apt_options=acquire_options() if bootstrap else "",
         log=log,
     )
-
-
-class _Log:
-    """The file that keeps what the commands print."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            self.descriptor = os.open(
-                path, os.O_CREAT | os.O_TRUNC | os.O_RDWR | os.O_APPEND | os.O_CLOEXEC, 0o644
-            )
-        except OSError as error:
-            raise StorageError(
-                f"cannot write {path}: {error.strerror}", hint="choose another --output"
-            ) from error
-
-    def __enter__(self) -> _Log:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        os.close(self.descriptor)
-
-    def tail(self) -> str:
-        """Return the last lines, joined to one."""
-        size = os.fstat(self.descriptor).st_size
-        text = os.pread(self.descriptor, 4096, max(0, size - 4096)).decode("utf-8", "replace")
-        lines = [line.strip() for line in text.splitlines() if line.strip()]
-        return " | ".join(lines[-LOG_TAIL:])[-400:]
-
-
-def _follow(
-    worker: Enclosure, recipe: Recipe, work: WorkFolder, folder: Path, display: CaptureDisplay, log: _Log
-) -> _Captured:
-    """Follow the worker to the end of its scan."""
-    deadline = time.monotonic() + recipe.build.timeout_s
-    scanning = False
-    line = ""
-    while True:
-        message = worker.hear(time.monotonic() + 0.25)
-        display.tick()
-        if message is None:
-            if not scanning and time.monotonic() > deadline:
-                raise InstallTimeoutError(
-                    f"the installer did not end within {recipe.build.timeout_s} s: {line}; log: {log.path}"
-                )
-            continue
-        if "failed" in message:
-            raise _install_error(message, recipe, log)
-        if "scanned" in message:
-            return _captured(worker, message)
-        stage = str(message["stage"])
-        scanning = stage == "scan"
-        line = str(message["line"])
-        if message.get("ready"):
-            work.close(folder)
-            display.watch(folder / "upper")
-        if stage == "command":
-            display.stage(f"[{message['number']}/{message['count']}] {line}")
-        elif stage != "compose":
-            display.stage(f"{stage} {line}".strip())
-
-
-def _install_error(message: Message, recipe: Recipe, log: _Log) -> InstallError:
-    tail = log.tail()
-    text = f"the installer failed with status {message['status']}: {message['line']}"
-    hint = f"read the log {log.path}, correct the recipe, then build again"
-    offline = any(sign in tail for sign in OFFLINE_SIGNS)
-    if offline and not (recipe.build.network or recipe.build.bootstrap):
-        hint = "it wants the network: say build.network = true in the recipe"
-    return InstallError(f"{text} ({tail})" if tail else text, hint=hint)
-
-
-def _captured(worker: Enclosure, message: Message) -> _Captured:
-    findings, missing = message["findings"], message["missing_libraries"]
-    contents, installed = message["contents"], message["installed"]
-    assert isinstance(findings, dict)
-    assert isinstance(missing, dict)
-    assert isinstance(contents, list)
-    assert isinstance(installed, dict)
-    tree = decode_tree(worker.channel.hear_bytes())
-    return _Captured(tree, Findings(**findings), missing, tuple(contents), installed)
 
 
 def _texts(tree: Tree, opener: object) -> dict[int, str]:
