@@ -31,6 +31,7 @@ def test_only_a_run_of_everything_ends_with_0(body: str, status: int, named: boo
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-c", "/dev/null", tmp_path],
         capture_output=True, text=True, check=False, cwd=tmp_path,
+        env={**os.environ, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"},
     )  # fmt: skip
     assert done.returncode == status, done.stdout
     assert ("NOT RUN" in done.stdout) is named
