@@ -9,7 +9,7 @@ import time
 from appclient.agentlink import ask
 from appclient.catalogue import choices
 from appclient.commandfolders import Subparsers, own_folders
-from appclient.session import kept_publishing
+from appclient.remembered import kept_publishing
 from appclient.signin import recall
 from appclient.wire import Message
 

@@ -17,8 +17,9 @@ from appclient.address import Address
 from appclient.door import Answer, Door
 from appclient.errors import NotEntitledError, NotSignedInError, ServerUnreachableError, ServerUntrustedError
 from appclient.folders import Folders
+from appclient.remembered import publishing_path, recall_seen, remember_seen, seen_path
 from appclient.signin import SignIn
-from appclient.storedfile import store, store_json, stored, stored_json
+from appclient.storedfile import store, stored
 from appclient.workflow import Seen
 from packageformat.errors import FormatError
 from packageformat.limits import ENVELOPE_BYTES_MAX
@@ -59,7 +60,7 @@ class Session:
         self.fetched_at = 0.0  # seconds since 1970: when the server last confirmed the publishing list
         self._folders = folders
         self._etag = ""
-        self._seen = _recall_seen(_seen_path(folders), signin)
+        self._seen = recall_seen(seen_path(folders), signin)
         self._refreshing = asyncio.Lock()
         self._renewing = asyncio.Lock()
         self._load_kept()
@@ -201,58 +202,8 @@ class Session:
 
     def _see(self, seen: Seen) -> None:
         if seen != self._seen:
-            _remember_seen(_seen_path(self._folders), self.signin, seen)
+            remember_seen(seen_path(self._folders), self.signin, seen)
             self._seen = seen
-
-
-def publishing_path(folders: Folders) -> Path:
-    """Return where the last publishing list is kept, as the server signed it."""
-    return folders.state / "publishing"
-
-
-def kept_publishing(folders: Folders, now: int) -> Publishing | None:
-    """Return the last publishing list, checked, or None if there is none that is still good.
-
-    For commands that only look. Raises NotSignedInError.
-    """
-    signin = signins.recall(folders.config)
-    envelope = stored(publishing_path(folders), most=ENVELOPE_BYTES_MAX)
-    if envelope is None:
-        return None
-    seen = _recall_seen(_seen_path(folders), signin)
-    try:
-        return workflow.accept_publishing(envelope, signin, seen, now)
-    except (FormatError, ServerUntrustedError):
-        return None
-
-
-def _seen_path(folders: Folders) -> Path:
-    return folders.state / "seen.json"
-
-
-def _recall_seen(path: Path, signin: SignIn) -> Seen:
-    """Return the generations seen of this server; those of another do not count."""
-    value = stored_json(path)
-    try:
-        if not isinstance(value, dict) or value["server_key"] != signin.server_key.hex():
-            return Seen()
-        publishing = int(value["publishing"]) if value["user"] == signin.user else 0
-        pointers = {bytes.fromhex(name): int(generation) for name, generation in value["pointers"].items()}
-    except (KeyError, TypeError, ValueError, AttributeError):
-        return Seen()
-    return Seen(publishing, pointers)
-
-
-def _remember_seen(path: Path, signin: SignIn, seen: Seen) -> None:
-    store_json(
-        path,
-        {
-            "server_key": signin.server_key.hex(),
-            "user": signin.user,
-            "publishing": seen.publishing,
-            "pointers": {version.hex(): generation for version, generation in seen.pointers.items()},
-        },
-    )
 
 
 def _nonsense() -> ServerUntrustedError:

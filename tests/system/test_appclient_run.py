@@ -289,7 +289,8 @@ def test_a_package_that_is_packed_anew_goes_on_streaming(stage: ClientStage, tmp
     stage.script("id", application="anew")
     second = build_package(tmp_path, "anew", files, requires=[base], applications=[anew], level=19)
     assert second.version_id == first.version_id
-    stage.server.command("import", second.path)
+    stage.server.command("packages", "remove", "anew")
+    stage.publish(second)
     stage.user.end_processes()  # the old head stays on disk, and its addresses are forgotten
     told = stage.script("sha256sum /usr/share/anew/large", application="anew").split()[0]
     content = files["usr/share/anew/large"]
