@@ -7,7 +7,6 @@ import json
 import os
 import secrets
 import select
-import shutil
 import socket
 import stat
 import subprocess
@@ -20,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import bubble
-from bubble import hostreach
+from bubble import hostreach, runtimefolder
 from bubble.dbusproxy import start_proxy
 from bubble.errors import BubbleBusyError, LaunchError, NoFuseError, NoUserNamespacesError, OverlayError
 from bubble.identity import Person
@@ -88,10 +87,9 @@ def compose(spec: BubbleSpec, who: Person, environment: Mapping[str, str]) -> tu
     with ExitStack() as undo:
         upper_lock = _upper_lock(spec.state / "upper.lock")
         undo.callback(os.close, upper_lock)
-        for name in ("view", "root", "shared", "home", "etc"):
-            (folder / name).mkdir(parents=True, mode=0o700)
+        runtimefolder.make(folder)
         failed = undo.enter_context(ExitStack())
-        failed.callback(shutil.rmtree, folder, ignore_errors=True)
+        failed.callback(runtimefolder.remove, folder)
         log = os.open(_log_of(spec), os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
         undo.callback(os.close, log)
         kept = [upper_lock]
@@ -126,7 +124,7 @@ def _sweep(spec: BubbleSpec) -> None:
     with suppress(OSError, ValueError, TypeError):
         folder = Path(Running(**json.loads(record.read_text())).folder)
         if folder.parent == spec.runtime:
-            shutil.rmtree(folder, ignore_errors=True)
+            runtimefolder.remove(folder)
     record.unlink(missing_ok=True)
 
 

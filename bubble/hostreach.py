@@ -6,7 +6,7 @@ import grp
 import os
 import pwd
 import socket
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from bubble.identity import HostAnswers, Person
@@ -60,7 +60,7 @@ def reach(spec: BubbleSpec, who: Person, folder: Path, environment: Mapping[str,
         etc=folder / "etc",
         home=home,
         private_home=folder / "home",
-        documents=tuple(path for path in spec.documents if path.is_dir()),
+        documents=tuple(path for path in spec.documents if _is_plain_folder(path, spec.hidden)),
         hidden=tuple(path for path in spec.hidden if path.is_dir()),
         startup_files=tuple(path for path in existing if not path.is_dir()),
         startup_folders=tuple(path for path in existing if path.is_dir()),
@@ -73,6 +73,17 @@ def reach(spec: BubbleSpec, who: Person, folder: Path, environment: Mapping[str,
         cups=_socket(Path("/run/cups/cups.sock")),
         bus=_socket(folder / "bus"),
     )
+
+
+def _is_plain_folder(path: Path, hidden: Sequence[Path]) -> bool:
+    """Return whether a document folder is one, and no link to what must stay hidden."""
+    if not path.is_dir():
+        return False
+    real = path.resolve()
+    if real == path:
+        return True
+    secrets = [place.resolve() for place in hidden]
+    return not any(real.is_relative_to(secret) or secret.is_relative_to(real) for secret in secrets)
 
 
 def xauthority(who: Person, environment: Mapping[str, str]) -> bytes:

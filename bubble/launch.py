@@ -90,6 +90,7 @@ def start(
             _write_identity(spec, who, host, folder)
             _write_xauthority(spec, who, folder, environment)
             display = environment.get("DISPLAY", "")
+            guests(spec.policy, reach, folder, [path.resolve() for path in named])  # links into hidden places
             inward, outward = os.pipe()
             # By descriptor, not in arguments: the application sees the processes of its bubble.
             sandbox = memory_file(
@@ -132,7 +133,9 @@ def start(
 
 
 def is_running(state: Path) -> bool:
-    """Return whether the bubble whose folder is `state` runs now."""
+    """Return whether the bubble whose folder is `state` runs now. Waits for a start that is under way."""
+    if not state.is_dir():
+        return False
     with _locked(state / "lock"):
         found = find(state / RECORD)
         if found is None:

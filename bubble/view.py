@@ -13,7 +13,6 @@ import json
 import os
 import resource
 import select
-import shutil
 import signal
 import socket
 import struct
@@ -23,8 +22,9 @@ import traceback
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import FrameType
 
-from bubble import fuse
+from bubble import fuse, runtimefolder
 from bubble.cachefile import CacheFolder
 from bubble.contentstore import ContentStore, Lack
 from bubble.fuse import Opcode
@@ -392,11 +392,15 @@ def _write_figures(view: View, task: ViewTask) -> None:
         log(f"the figures cannot be written: {error}")
 
 
+def _stay(number: int, frame: FrameType | None) -> None:
+    """Ignore a signal: the view ends with the mount, never before. (A supplier must not inherit that.)"""
+
+
 def main() -> int:
     """Read the task, serve, clean up."""
     task = ViewTask(**json.load(sys.stdin))
     for number in (signal.SIGINT, signal.SIGHUP, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)  # it ends with the mount, never before
+        signal.signal(number, _stay)
     try:
         return serve(task)
     except (MillstreamError, OSError) as error:
@@ -406,7 +410,7 @@ def main() -> int:
         log(f"ends by a bug: {traceback.format_exc().strip()!r}")
         return 1
     finally:
-        shutil.rmtree(task.folder, ignore_errors=True)
+        runtimefolder.remove(Path(task.folder))
 
 
 if __name__ == "__main__":

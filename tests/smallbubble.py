@@ -310,6 +310,7 @@ def stand(account: Account) -> Iterator[Stand]:
     finally:
         account.end_processes()
         shutil.rmtree(folder, ignore_errors=True)
+        shutil.rmtree(account.runtime / "m", ignore_errors=True)  # what killed views did not remove
 
 
 class SourceSupplier:
