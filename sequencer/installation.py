@@ -18,6 +18,9 @@ from sequencer.workfolder import WorkFolder
 LOG_TAIL = 3
 """Lines of the log that an error repeats."""
 
+LINE_MAX = 90
+"""Characters of a command that are shown."""
+
 OFFLINE_SIGNS = (
     "Could not resolve",
     "Temporary failure",
@@ -96,7 +99,7 @@ def follow(
             return _captured(worker, message)
         stage = str(message["stage"])
         scanning = stage == "scan"
-        line = str(message["line"])
+        line = _short(str(message["line"]))
         if message.get("ready"):
             work.close(folder)
             display.watch(folder / "upper")
@@ -108,12 +111,18 @@ def follow(
 
 def _install_error(message: Message, recipe: Recipe, log: InstallLog) -> InstallError:
     tail = log.tail()
-    text = f"the installer failed with status {message['status']}: {message['line']}"
+    text = f"the installer failed with status {message['status']}: {_short(str(message['line']))}"
     hint = f"read the log {log.path}, correct the recipe, then build again"
     offline = any(sign in tail for sign in OFFLINE_SIGNS)
     if offline and not (recipe.build.network or recipe.build.bootstrap):
         hint = "it wants the network: say build.network = true in the recipe"
     return InstallError(f"{text} ({tail})" if tail else text, hint=hint)
+
+
+def _short(line: str) -> str:
+    """Return a command as one line that fits a terminal."""
+    words = " ".join(line.split())
+    return words if len(words) <= LINE_MAX else f"{words[: LINE_MAX - 1]}…"
 
 
 def _captured(worker: Enclosure, message: Message) -> Captured:
