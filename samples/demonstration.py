@@ -148,7 +148,7 @@ class DemonstrationUser:
 
     def end_processes(self, grace_s: float = 3.0) -> None:
         """End what still runs of a made account: politely, after `grace_s` seconds not."""
-        if not self.made:
+        if not self.made or self.uid == 0:
             return
         for step in (signal.SIGTERM, signal.SIGKILL):
             deadline = time.monotonic() + grace_s

@@ -35,6 +35,7 @@ class Options:
     """What the command line says."""
 
     cache: Path
+    packages: Path
     output: Path
     as_json: bool
     invisible: bool
@@ -44,13 +45,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the quickstart; return its exit status."""
     parser = argparse.ArgumentParser(prog="samples/quickstart", description=__doc__)
     parser.add_argument("--cache", type=Path, required=True, help=argparse.SUPPRESS)
+    parser.add_argument("--packages", type=Path, help="where sequenced packages are kept")
     parser.add_argument("--output", type=Path, help="where the screenshot goes")
     parser.add_argument("--json", action="store_true", help="one JSON line on standard output")
     parser.add_argument("--invisible", action="store_true", help="not on the user's display")
     told = parser.parse_args(argv)
     os.environ.pop("PYTHONPATH", None)  # what we start is what was installed, not this clone
     output = told.output or told.cache / f"{APPLICATION}.png"
-    options = Options(told.cache, output.absolute(), told.json, told.invisible)
+    options = Options(told.cache, told.packages or told.cache, output.absolute(), told.json, told.invisible)
     signal.signal(signal.SIGTERM, _terminated)
     try:
         figures = run(options)
@@ -82,8 +84,8 @@ def run(options: Options) -> dict[str, Any]:
     """Do all of it once; everything that was started or changed is ended or put back on the way out."""
     began = time.monotonic()
     programs = Path(sys.executable).parent
-    packages = stack(APPLICATION, options.cache, say)
-    forget_old(options.cache)
+    packages = stack(APPLICATION, options.packages, say)
+    forget_old(options.packages)
     packaged = sum(package.stat().st_size for package in packages)
     sequenced_s = time.monotonic() - began
     say(f"packages: {', '.join(f'{p.name} ({p.stat().st_size / 1e6:.0f} MB)' for p in packages)}")
@@ -91,7 +93,7 @@ def run(options: Options) -> dict[str, Any]:
     with ExitStack() as undo:
         folder = Path(undo.enter_context(tempfile.TemporaryDirectory(prefix="server-", dir=options.cache)))
         service = undo.enter_context(Service(folder / "state", programs / "streamserver"))
-        service.command("trust", "add", public_key(options.cache))
+        service.command("trust", "add", public_key(options.packages))
         password = secrets.token_urlsafe(12)
         service.person("demo", password, "everybody")
         service.publish(packages, "everybody")

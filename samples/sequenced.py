@@ -107,11 +107,12 @@ def sequenced(name: str, cache: Path, say: Callable[[str], None] = print, folder
 
 
 def forget_old(cache: Path) -> None:
-    """Remove the packages whose recipes have changed since."""
-    current = {f"{recipe.stem}-{sample(recipe.stem).key}" for recipe in SAMPLES.glob("*.toml")}
-    for folder in cache.glob("*-*"):
-        if folder.is_dir() and not folder.name.startswith(".") and folder.name not in current:
-            shutil.rmtree(folder, ignore_errors=True)
+    """Remove the packages of samples whose recipes have changed since."""
+    for recipe in SAMPLES.glob("*.toml"):
+        key = sample(recipe.stem).key
+        for folder in cache.glob(f"{recipe.stem}-{'[0-9a-f]' * len(key)}"):
+            if folder.name != f"{recipe.stem}-{key}":
+                shutil.rmtree(folder, ignore_errors=True)
 
 
 def _package(folder: Path) -> Path | None:

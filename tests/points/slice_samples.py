@@ -58,7 +58,8 @@ def own_folders(on: Stage, artefacts: Path) -> list[Path]:
 
 def run_sample(on: Stage, name: str, outcome: Outcome, artefacts: Path) -> dict[str, object]:
     """Start `name` on an empty client; return what was seen of it."""
-    application = open_package(on.package(name)).package.manifest.applications[0]
+    applications = open_package(on.package(name)).package.manifest.applications
+    application = next((one for one in applications if one.id == name), applications[0])
     if application.terminal:
         began = time.monotonic()
         said = on.visit.converse(application.id, typed=TYPED)

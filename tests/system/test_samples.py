@@ -20,7 +20,8 @@ def test_a_sample_streams_to_an_empty_client_and_shows_itself(
     packages = on_stage.publish(name)
     on_stage.forget()
     on_stage.sign_in()
-    application = open_package(packages[-1]).package.manifest.applications[0]
+    applications = open_package(packages[-1]).package.manifest.applications
+    application = next((one for one in applications if one.id == name), applications[0])
     if application.terminal:
         said = on_stage.visit.converse(application.id, typed="Millstream\n\x04", timeout_s=300)
         assert len(said.strip()) > 2 * len("Millstream")
