@@ -33,6 +33,8 @@ from packageformat.errors import MillstreamError
 RECORD = "running.json"
 """In the bubble's folder while it runs."""
 
+UPPER_LOCK = "upper.lock"
+
 UPPER_PATIENCE = 10.0
 """Seconds to wait for an ending bubble to let go of the user's changes."""
 
@@ -85,14 +87,14 @@ def compose(spec: BubbleSpec, who: Person, environment: Mapping[str, str]) -> tu
     _check_places(upper, [who.home, *map(str, spec.documents)])
     folder = spec.runtime / secrets.token_hex(4)
     with ExitStack() as undo:
-        upper_lock = _upper_lock(spec.state / "upper.lock")
-        undo.callback(os.close, upper_lock)
+        changes = upper_lock(spec.state / UPPER_LOCK)
+        undo.callback(os.close, changes)
         runtimefolder.make(folder)
         failed = undo.enter_context(ExitStack())
         failed.callback(runtimefolder.remove, folder)
         log = os.open(_log_of(spec), os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
         undo.callback(os.close, log)
-        kept = [upper_lock]
+        kept = [changes]
         if spec.policy.dbus_session and (address := hostreach.session_bus(environment, who.uid)):
             proxy, proxy_life = start_proxy(spec.policy, address, folder / "bus", log)
             _detached.append(proxy)
@@ -102,7 +104,7 @@ def compose(spec: BubbleSpec, who: Person, environment: Mapping[str, str]) -> tu
         control, keeper_control = socket.socketpair()
         undo.enter_context(control)
         with view_door, keeper_door, keeper_control:
-            _detached.append(_start_view(spec, folder, view_door, upper_lock, log))
+            _detached.append(_start_view(spec, folder, view_door, changes, log))
             keeper = _start_keeper(spec, folder, keeper_door, keeper_control, kept, log)
         process = _await_keeper(spec, control, keeper)
         running = Running(process, _start_time(process), _boot(), namespace_flags(spec.policy), str(folder))
@@ -129,7 +131,7 @@ def _sweep(spec: BubbleSpec) -> None:
 
 
 def _start_view(
-    spec: BubbleSpec, folder: Path, door: socket.socket, upper_lock: int, log: int
+    spec: BubbleSpec, folder: Path, door: socket.socket, changes: int, log: int
 ) -> subprocess.Popen[bytes]:
     task = ViewTask(
         bubble_id=spec.bubble_id.hex(),
@@ -140,9 +142,9 @@ def _start_view(
         folder=str(folder),
         figures=str(spec.state / "view.json"),
         door=door.fileno(),
-        kept=[upper_lock],
+        kept=[changes],
     )
-    return _start_detached("bubble.view", asdict(task), [door.fileno(), upper_lock], log)
+    return _start_detached("bubble.view", asdict(task), [door.fileno(), changes], log)
 
 
 def _start_keeper(
@@ -235,6 +237,8 @@ def _refusal(spec: BubbleSpec, told: dict[str, Any]) -> MillstreamError:
         return NoUserNamespacesError(f"this host refuses user namespaces: {text}")
     if step == "fuse":
         return NoFuseError(f"/dev/fuse cannot be used: {text}")
+    if step == "fuse mount":
+        return NoFuseError(f"no file system can be mounted in {spec.runtime}: {text}")
     if step == "overlay":
         return OverlayError(f"no overlay can be mounted over {spec.state}: {text}")
     if step == "proc":
@@ -249,10 +253,14 @@ def _refusal(spec: BubbleSpec, told: dict[str, Any]) -> MillstreamError:
     return LaunchError(f"the bubble cannot be put together: {text}")
 
 
-def _upper_lock(place: Path) -> int:
-    """Return the locked lock of the user's changes. View and keeper hold it while the overlay exists."""
+def upper_lock(place: Path, patience: float = UPPER_PATIENCE) -> int:
+    """Return the locked lock of the user's changes. View and keeper hold it while the overlay exists.
+
+    Raises:
+        BubbleBusyError: it is held for longer than `patience` seconds.
+    """
     descriptor = os.open(place, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    end = time.monotonic() + UPPER_PATIENCE
+    end = time.monotonic() + patience
     while True:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -93,11 +93,14 @@ def _compose(task: KeeperTask, door: socket.socket) -> None:
         raise _step("namespaces", error) from error
     try:
         device = fuse.open_device()
+    except OSError as error:
+        raise _step("fuse", error) from error
+    try:
         options = fuse.mount_options(device, uid, gid)
         flags = namespaces.MS_NOSUID | namespaces.MS_NODEV | namespaces.MS_RDONLY
         namespaces.mount("millstream", folder / "view", "fuse.millstream", flags, options)
     except OSError as error:
-        raise _step("fuse", error) from error
+        raise _step("fuse mount", error) from error
     try:
         door.sendmsg([b"F"], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [device]))])
         os.close(device)

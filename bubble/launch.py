@@ -19,9 +19,9 @@ from types import FrameType
 from typing import Any
 
 from bubble import hostreach
-from bubble.beginning import RECORD, compose, find, memory_file
+from bubble.beginning import RECORD, UPPER_LOCK, compose, find, memory_file, upper_lock
 from bubble.entrance import Entry, enter
-from bubble.errors import LaunchError
+from bubble.errors import BubbleBusyError, LaunchError
 from bubble.guests import guests
 from bubble.host import Host, probe
 from bubble.identity import HostAnswers, Person, identity_files
@@ -70,7 +70,6 @@ def start(
     if bwrap is None:
         raise LaunchError("bubblewrap is not installed", hint="install the package 'bubblewrap'")
     who = hostreach.person()
-    host = hostreach.host_answers()
     named = [Path(os.path.abspath(path)) for path in files]  # noqa: PTH100 - links are kept
     for path in named:
         if not path.exists():
@@ -78,70 +77,91 @@ def start(
     try:
         for folder in (spec.state, spec.home, spec.runtime):
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with _locked(spec.state / "lock"):  # the new process holds it too, until it becomes bubblewrap
+            child, status = _enter(spec, who, argv, bwrap, named, environment, cwd)
     except OSError as error:
         raise LaunchError(
-            f"{error.filename} cannot be made: {error.strerror}", hint="check the disk and the permissions"
+            f"the bubble cannot be started: {error.filename or spec.state}: {error.strerror}",
+            hint="check the disk and the permissions",
         ) from error
-    with _locked(spec.state / "lock"):  # the new process holds it too, until it becomes bubblewrap
-        running, keeper = find(spec.state / RECORD) or compose(spec, who, environment)
+    return _await(child, status, argv[0])
+
+
+def _enter(
+    spec: BubbleSpec,
+    who: Person,
+    argv: Sequence[str],
+    bwrap: str,
+    named: Sequence[Path],
+    environment: Mapping[str, str],
+    cwd: Path | None,
+) -> tuple[int, int]:
+    """Find or make the bubble and start `argv` in it; return its process and bubblewrap's status pipe."""
+    host = hostreach.host_answers()
+    running, keeper = find(spec.state / RECORD) or compose(spec, who, environment)
+    try:
+        folder = Path(running.folder)
+        reach = hostreach.reach(spec, who, folder, environment)
+        _write_identity(spec, who, host, folder)
+        _write_xauthority(spec, who, folder, environment)
+        display = environment.get("DISPLAY", "")
+        guests(spec.policy, reach, folder, [path.resolve() for path in named])  # links into hidden places
+        inward, outward = os.pipe()
+        # By descriptor, not in arguments: the application sees the processes of its bubble.
+        sandbox = memory_file(b"".join(os.fsencode(a) + b"\0" for a in bwrap_arguments(spec.policy, reach)))
+        program = memory_file(filter_program(nested_namespaces=spec.policy.nested_namespaces))
         try:
-            folder = Path(running.folder)
-            reach = hostreach.reach(spec, who, folder, environment)
-            _write_identity(spec, who, host, folder)
-            _write_xauthority(spec, who, folder, environment)
-            display = environment.get("DISPLAY", "")
-            guests(spec.policy, reach, folder, [path.resolve() for path in named])  # links into hidden places
-            inward, outward = os.pipe()
-            # By descriptor, not in arguments: the application sees the processes of its bubble.
-            sandbox = memory_file(
-                b"".join(os.fsencode(a) + b"\0" for a in bwrap_arguments(spec.policy, reach))
+            entry = Entry(
+                bwrap=bwrap,
+                arguments=[
+                    "--args",
+                    str(sandbox),
+                    "--chdir",
+                    _working_folder(spec.policy, reach, named, cwd),
+                    "--seccomp",
+                    str(program),
+                    "--json-status-fd",
+                    str(outward),
+                ],
+                command=argv,
+                environment=bubble_environment(
+                    who, host, spec.policy, environment, socket_environment(spec.policy, reach, display)
+                ),
+                guests=guests(spec.policy, reach, folder, named),
+                folder=folder,
+                home=reach.home,
+                descriptors=(sandbox, program, outward),
             )
-            program = memory_file(filter_program(nested_namespaces=spec.policy.nested_namespaces))
-            try:
-                entry = Entry(
-                    bwrap=bwrap,
-                    arguments=[
-                        "--args",
-                        str(sandbox),
-                        "--chdir",
-                        _working_folder(spec.policy, reach, named, cwd),
-                        "--seccomp",
-                        str(program),
-                        "--json-status-fd",
-                        str(outward),
-                    ],
-                    command=argv,
-                    environment=bubble_environment(
-                        who, host, spec.policy, environment, socket_environment(spec.policy, reach, display)
-                    ),
-                    guests=guests(spec.policy, reach, folder, named),
-                    folder=folder,
-                    home=reach.home,
-                    descriptors=(sandbox, program, outward),
-                )
-                child = enter(keeper, running.flags, entry)
-            except BaseException:
-                os.close(inward)
-                raise
-            finally:
-                os.close(outward)
-                os.close(program)
-                os.close(sandbox)
+            child = enter(keeper, running.flags, entry)
+        except BaseException:
+            os.close(inward)
+            raise
         finally:
-            os.close(keeper)
-    return _await(child, inward, argv[0])
+            os.close(outward)
+            os.close(program)
+            os.close(sandbox)
+    finally:
+        os.close(keeper)
+    return child, inward
 
 
 def is_running(state: Path) -> bool:
-    """Return whether the bubble whose folder is `state` runs now. Waits for a start that is under way."""
+    """Return whether the bubble whose folder is `state` runs, or has not let go of its upper yet.
+
+    Waits for a start that is under way, and a little for a bubble that is just ending.
+    """
     if not state.is_dir():
         return False
     with _locked(state / "lock"):
         found = find(state / RECORD)
-        if found is None:
-            return False
-        os.close(found[1])
-        return True
+        if found is not None:
+            os.close(found[1])
+            return True
+        try:
+            os.close(upper_lock(state / UPPER_LOCK, patience=2.0))
+        except BubbleBusyError:
+            return True
+        return False
 
 
 @contextmanager

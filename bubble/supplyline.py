@@ -19,7 +19,10 @@ RESTART_INTERVAL = 5.0
 """Seconds between two attempts to start the supplier anew."""
 
 GIVE_UP_AFTER = 30.0
-"""Seconds without any supplier after which waiting readers get EIO."""
+"""Seconds without an answer, and without a connection that lasts, after which waiting readers get EIO."""
+
+SILENCE_MAX = 120.0
+"""Seconds that a connected supplier may say nothing at all while readers wait."""
 
 _RECEIVE = 1 << 16
 
@@ -40,7 +43,8 @@ class SupplyLine:
         self._needs: dict[tuple[int, int], Message] = {}
         self._retry_at = 0.0
         self._backoff = BACKOFF_FIRST
-        self._alone_since: float | None = None
+        self._quiet_since = 0.0  # the last answer, connection, or first need
+        self._alone_since: float | None = None  # the first loss or failure to connect since the last answer
         self._restarted_at = -RESTART_INTERVAL
         self._children: list[subprocess.Popen[bytes]] = []
 
@@ -64,35 +68,34 @@ class SupplyLine:
         key = (content, block)
         if key in self._needs:
             return
+        if not self._needs:
+            self._quiet_since = now
+            self._alone_since = None
         message = Message(Word.DAMAGED if damaged else Word.NEED, content=content, block=block)
         self._needs[key] = message
         if self._socket is not None:
             self._send(encode_message(message), now)
-        else:
-            self.tick(now)
+        elif now >= self._retry_at and not self._connect(now):
+            self._postpone(now)
 
     def wait(self, now: float) -> float | None:
         """Return how many seconds `tick` may be left alone; None: for ever."""
-        if self._socket is not None or not self._needs:
+        if not self._needs:
             return None
-        return max(0.0, self._retry_at - now)
+        due = self._retry_at if self._socket is None else self._quiet_since + SILENCE_MAX
+        return max(0.0, due - now)
 
     def tick(self, now: float) -> list[Message]:
         """Reconnect if that is due. Return a FAILED for each need that is given up."""
         self._children = [child for child in self._children if child.poll() is None]
-        if self._socket is not None or not self._needs:
+        if not self._needs:
             return []
-        if self._alone_since is None:
-            self._alone_since = now
+        if self._socket is not None:
+            return self._give_up() if now - self._quiet_since >= SILENCE_MAX else []
+        if self._alone_since is not None and now - self._alone_since >= GIVE_UP_AFTER:
+            return self._give_up()
         if now >= self._retry_at and not self._connect(now):
-            self._retry_at = now + self._backoff
-            self._backoff = min(BACKOFF_MAX, self._backoff * 2)
-            if now - self._alone_since >= GIVE_UP_AFTER:
-                needs = list(self._needs)
-                self._needs.clear()
-                self._alone_since = None
-                _log(f"no supplier for {GIVE_UP_AFTER:.0f} s: {len(needs)} reads fail")
-                return [Message(Word.FAILED, content, block, error=errno.EIO) for content, block in needs]
+            self._postpone(now)
         return []
 
     def receive(self, now: float) -> Iterator[Message]:
@@ -121,6 +124,9 @@ class SupplyLine:
             key = (message.content, message.block)
             if message.word in (Word.HAVE, Word.FAILED) and key in self._needs:
                 del self._needs[key]
+                self._quiet_since = now
+                self._alone_since = None
+                self._backoff = BACKOFF_FIRST
                 yield message
 
     def flush(self, now: float) -> None:
@@ -132,6 +138,8 @@ class SupplyLine:
         if self._socket is not None:
             self._socket.close()
             self._socket = None
+        self._inward.clear()
+        self._outward.clear()
 
     def _connect(self, now: float) -> bool:
         door = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
@@ -142,11 +150,7 @@ class SupplyLine:
             self._start_supplier(now, error)
             return False
         self._socket = door
-        self._alone_since = None
-        self._backoff = BACKOFF_FIRST
-        self._retry_at = now + BACKOFF_FIRST
-        self._inward.clear()
-        self._outward.clear()
+        self._quiet_since = now
         hello = encode_message(Message(Word.HELLO, digest=self._bubble_id))
         self._send(hello + b"".join(map(encode_message, self._needs.values())), now)
         return True
@@ -186,11 +190,23 @@ class SupplyLine:
         if self._needs:
             _log(f"the supplier is gone with {len(self._needs)} blocks on their way")
         self.close()
-        self._inward.clear()
-        self._outward.clear()
-        self._retry_at = max(self._retry_at, now)
-        if self._needs:
-            self._alone_since = now if self._alone_since is None else self._alone_since
+        self._postpone(now)
+
+    def _postpone(self, now: float) -> None:
+        """Wait before the next attempt to connect, longer each time until a supplier has answered."""
+        if self._alone_since is None:
+            self._alone_since = now
+        self._retry_at = now + self._backoff
+        self._backoff = min(BACKOFF_MAX, self._backoff * 2)
+
+    def _give_up(self) -> list[Message]:
+        """Hang up and fail everything that is asked for."""
+        needs = list(self._needs)
+        _log(f"no answer from a supplier: {len(needs)} blocks are given up")
+        self._needs.clear()
+        self._alone_since = None
+        self.close()
+        return [Message(Word.FAILED, content, block, error=errno.EIO) for content, block in needs]
 
 
 def _log(text: str) -> None:

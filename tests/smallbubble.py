@@ -300,7 +300,9 @@ class Bubble:
 
 @contextmanager
 def stand(account: Account) -> Iterator[Stand]:
-    """Make a place for bubbles below the user's home."""
+    """Make a place for bubbles below the user's home. Ends all processes of that user: never root's."""
+    if account.uid == 0:
+        raise ValueError("a stand is for an ordinary user")
     folder = account.home / f"stand-{time.monotonic_ns()}"
     for place in (folder, folder / "homes", folder / "state", folder / "cache"):
         place.mkdir(mode=0o700)

@@ -12,7 +12,7 @@ import pytest
 
 from bubble.composition import compose
 from bubble.supply import ViewServer, serve_views
-from bubble.supplyline import GIVE_UP_AFTER, SupplyLine
+from bubble.supplyline import GIVE_UP_AFTER, SILENCE_MAX, SupplyLine
 from bubble.supplymessage import SIZE, Message, Word, decode_message, encode_message
 from bubble.viewimage import load
 from packageformat.entry import Kind, Node
@@ -185,7 +185,7 @@ def test_needs_are_said_again_to_the_next_supplier(tmp_path):
             listener.bind(str(tmp_path / "s"))
             listener.listen()
             line.need(0, 1, time.monotonic())
-            line.tick(time.monotonic() + 60)
+            line.tick(time.monotonic() + 1)
             door, _ = listener.accept()
             with door:
                 hello = decode_message(door.recv(SIZE, socket.MSG_WAITALL))
@@ -211,6 +211,42 @@ def test_a_line_without_any_supplier_gives_up_in_the_end(tmp_path):
     assert told == [Message(Word.FAILED, content=0, block=1, error=errno.EIO)]
     assert GIVE_UP_AFTER <= now - 1000.0 < GIVE_UP_AFTER + 3
     assert line.wait(now) is None
+
+
+def test_a_supplier_that_hangs_up_again_and_again_is_given_up(tmp_path):
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(tmp_path / "s"))
+        listener.listen()
+        line = SupplyLine(tmp_path / "s", BUBBLE, ())
+        now = 1000.0
+        line.need(0, 1, now)
+        told: list[Message] = []
+        connections = 0
+        while not told and now < 1000.0 + 2 * GIVE_UP_AFTER:
+            if line.descriptor is not None:
+                listener.accept()[0].close()
+                connections += 1
+                assert list(line.receive(now)) == []
+            wait = line.wait(now)
+            assert wait is not None
+            now += max(wait, 0.001)
+            told = line.tick(now)
+        assert [message.word for message in told] == [Word.FAILED]
+        assert now - 1000.0 < GIVE_UP_AFTER + 3
+        assert connections < 50
+        line.close()
+
+
+def test_a_supplier_that_says_nothing_is_given_up(tmp_path):
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(tmp_path / "s"))
+        listener.listen()
+        line = SupplyLine(tmp_path / "s", BUBBLE, ())
+        line.need(0, 1, 1000.0)
+        assert line.tick(1000.0 + SILENCE_MAX - 1) == []
+        assert line.wait(1000.0 + SILENCE_MAX - 1) == 1
+        assert [message.word for message in line.tick(1000.0 + SILENCE_MAX)] == [Word.FAILED]
+        assert line.descriptor is None
 
 
 def test_what_was_not_asked_for_is_not_believed(tmp_path):
