@@ -1,9 +1,9 @@
 """The one door to X: the windows of a display, its picture, its keyboard.
 
 A *real* window is one that a person would call the application: mapped, not override-redirect (menus,
-tooltips), not of a splash, dock, tooltip or notification type, not both frameless and of one fixed size
-(splash screens that do not say so), at least 100 x 60 pixels, with a name or class. No window manager is
-expected, but one is understood (`_NET_CLIENT_LIST`).
+tooltips), not of a splash, dock, tooltip or notification type, not frameless, of one fixed size and without
+any type (splash screens that do not say so), at least 100 x 60 pixels, with a name or class. No window
+manager is expected, but one is understood (`_NET_CLIENT_LIST`).
 
 Everything that an X client says about itself (titles, classes, sizes) is untrusted text.
 """
@@ -225,7 +225,7 @@ class Screen:
             kinds = {self._display.get_atom_name(atom) for atom in (() if atoms is None else atoms)}
             wm_class = window.get_wm_class()
             title = self._text(window, "_NET_WM_NAME") or self._text(window, "WM_NAME")
-            splash = self._is_bare_and_fixed(window)
+            splash = not kinds and self._is_bare_and_fixed(window)
         except (Xlib.error.XError, Xlib.error.XResourceMissing, KeyError):  # gone between two questions
             return None
         if kinds & _NOT_REAL or splash or not (title or wm_class):
