@@ -226,7 +226,7 @@ class Screen:
             wm_class = window.get_wm_class()
             title = self._text(window, "_NET_WM_NAME") or self._text(window, "WM_NAME")
             splash = not kinds and self._is_bare_and_fixed(window)
-        except (Xlib.error.XError, Xlib.error.XResourceMissing, KeyError):  # gone between two questions
+        except (Xlib.error.XError, KeyError):  # gone between two questions
             return None
         if kinds & _NOT_REAL or splash or not (title or wm_class):
             return None

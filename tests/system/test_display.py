@@ -173,3 +173,30 @@ def test_a_display_ends_with_a_program_that_is_killed() -> None:
             return
         time.sleep(0.1)
     pytest.fail(f"the display {name} is still there")
+
+
+def test_windows_that_go_while_they_are_looked_at_are_no_error(display: Display) -> None:
+    flicker = """
+import Xlib.display
+from Xlib import X
+display = Xlib.display.Display()
+screen = display.screen()
+while True:
+    made = screen.root.create_window(0, 0, 300, 200, 0, screen.root_depth)
+    made.set_wm_name("gone")
+    made.map()
+    display.sync()
+    made.destroy()
+    display.flush()
+"""
+    environment = {**display.environment, "PATH": "/usr/bin"}
+    with (
+        display.screen() as screen,
+        subprocess.Popen([sys.executable, "-c", flicker], env=environment) as process,
+    ):
+        try:
+            deadline = time.monotonic() + 3
+            while time.monotonic() < deadline:
+                screen.windows()
+        finally:
+            process.kill()
