@@ -150,13 +150,13 @@ class DemonstrationUser:
         """End what still runs of a made account: politely, after `grace_s` seconds not."""
         if not self.made or self.uid == 0:
             return
-        for step in (signal.SIGTERM, signal.SIGKILL):
-            deadline = time.monotonic() + grace_s
+        for step, patience_s in ((signal.SIGTERM, grace_s), (signal.SIGKILL, 10.0)):
+            deadline = time.monotonic() + patience_s
             while (left := self.processes()) and time.monotonic() < deadline:
                 for process in left:
                     with suppress(ProcessLookupError):
                         os.kill(process, step)
-                time.sleep(0.1)
+                time.sleep(0.05)
 
     def give(self, path: Path) -> Path:
         """Make `path` this user's; return it."""
@@ -228,11 +228,22 @@ def _run(*words: str) -> None:
 
 
 @contextmanager
-def _locked(path: Path) -> Iterator[IO[str]]:
+def _locked(path: Path) -> Iterator[None]:
+    """Hold a lock that leaves no file behind: whoever waited for one that is gone tries again."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a+") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield lock
+    while True:
+        with path.open("a+") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            try:
+                if not os.path.samestat(os.fstat(lock.fileno()), path.stat()):
+                    continue
+            except FileNotFoundError:
+                continue
+            try:
+                yield
+            finally:
+                path.unlink(missing_ok=True)
+            return
 
 
 @contextmanager
