@@ -21,6 +21,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
+from samples.lock import locked
+
 CLONE = Path(__file__).resolve().parent.parent
 FUSE_DEVICE = Path("/dev/fuse")
 _SEARCH_PATH = "/usr/local/bin:/usr/bin:/bin:/usr/games"
@@ -189,7 +191,7 @@ def demonstration_user(name: str = "millstream-demo") -> Iterator[DemonstrationU
             caller = pwd.getpwuid(os.getuid())
             yield DemonstrationUser(caller.pw_name, caller.pw_uid, caller.pw_gid, home, runtime, made=False)
         return
-    with _locked(Path(f"/run/lock/{name}.lock")):
+    with locked(Path(f"/run/lock/{name}.lock")):
         _delete_user(name)
         _run(
             "useradd", "--create-home", "--shell", "/bin/bash", "--comment", "Millstream demonstration", name
@@ -225,25 +227,6 @@ def _run(*words: str) -> None:
     done = subprocess.run(words, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL)
     if done.returncode:
         raise RuntimeError(f"{' '.join(words)} ended with {done.returncode}: {done.stderr.strip()}")
-
-
-@contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    """Hold a lock that leaves no file behind: whoever waited for one that is gone tries again."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    while True:
-        with path.open("a+") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            try:
-                if not os.path.samestat(os.fstat(lock.fileno()), path.stat()):
-                    continue
-            except FileNotFoundError:
-                continue
-            try:
-                yield
-            finally:
-                path.unlink(missing_ok=True)
-            return
 
 
 @contextmanager

@@ -6,7 +6,6 @@ all that under it. One that no longer opens (the format has moved on) is sequenc
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import os
 import shutil
@@ -14,11 +13,12 @@ import subprocess
 import sys
 import tempfile
 import tomllib
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from samples.lock import locked
 
 SAMPLES = Path(__file__).resolve().parent
 _opened: set[Path] = set()
@@ -67,7 +67,7 @@ def stack(name: str, cache: Path, say: Callable[[str], None] = print, folder: Pa
 def publisher_key(cache: Path) -> Path:
     """Return the file with the key that signs the samples; made on first use, for these samples alone."""
     key = cache / "publisher.key"
-    with _locked(cache / "publisher.lock"):
+    with locked(cache / "publisher.lock"):
         if not key.exists():
             _sequencer("keygen", key)
     return key
@@ -88,7 +88,7 @@ def sequenced(name: str, cache: Path, say: Callable[[str], None] = print, folder
     wanted = sample(name, folder)
     base = sequenced(wanted.base, cache, say, folder) if wanted.base else None
     kept = cache / f"{name}-{wanted.key}"
-    with _locked(cache / f"{name}.lock"):
+    with locked(cache / f"{name}.lock"):
         found = _package(kept)
         if found is not None:
             return found
@@ -140,11 +140,3 @@ def _sequencer(*words: str | Path) -> None:
     if done.returncode:
         said = "\n".join(done.stdout.strip().splitlines()[-15:])
         raise RuntimeError(f"sequencer {' '.join(map(str, words))} ended with {done.returncode}:\n{said}")
-
-
-@contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
