@@ -170,7 +170,10 @@ def _start_detached(
 ) -> subprocess.Popen[bytes]:
     """Start one of our own modules in a session of its own, with only `descriptors` of the caller's."""
     place = Path(bubble.__file__).resolve().parents[1]
-    kept = ("HOME", "PATH", "LANG", "XDG_CACHE_HOME", "XDG_STATE_HOME", "XDG_CONFIG_HOME", "XDG_RUNTIME_DIR")
+    kept = (
+        "HOME", "PATH", "LANG", "XDG_CACHE_HOME", "XDG_STATE_HOME", "XDG_CONFIG_HOME", "XDG_DATA_HOME",
+        "XDG_RUNTIME_DIR",
+    )  # fmt: skip
     environment = {
         name: value
         for name, value in os.environ.items()

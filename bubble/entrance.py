@@ -13,7 +13,7 @@ import json
 import os
 import signal
 import stat
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,9 @@ SEARCH_PATH = (
     b"/usr/games",
 )  # fmt: skip
 
+
+BWRAP_ENVIRONMENT = {"PATH": "/usr/bin:/bin"}
+"""Bubblewrap's own. It runs before anything is closed off: a package's LD_PRELOAD would be code on the host."""
 
 _INHERITED_SIGNALS = (
     signal.SIGPIPE, signal.SIGXFSZ, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGHUP,
@@ -49,7 +52,6 @@ class Entry:
     bwrap: str  # path of bubblewrap
     arguments: Sequence[str]  # bubblewrap's, without the command
     command: Sequence[str]
-    environment: Mapping[str, str]
     guests: Sequence[Guest]
     folder: Path  # the bubble's runtime folder
     home: Path
@@ -102,13 +104,14 @@ def _enter(keeper: int, flags: int, entry: Entry) -> dict[str, Any]:
     for guest in entry.guests:
         _bind(guest)
     argv = [entry.bwrap, *entry.arguments, "--", *entry.command]
-    environment = dict(entry.environment)
     for descriptor in entry.descriptors:
         os.set_inheritable(descriptor, True)
     process = namespaces.fork_sibling()
     if not process:
         try:
-            os.execve(entry.bwrap, argv, environment)  # noqa: S606 - no shell is wanted
+            # Nothing that the caller had open is the application's: it might be his home's folder.
+            namespaces.close_others(entry.descriptors)
+            os.execve(entry.bwrap, argv, BWRAP_ENVIRONMENT)  # noqa: S606 - no shell is wanted
         finally:
             os._exit(127)
     return {"process": process}

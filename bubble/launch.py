@@ -26,7 +26,13 @@ from bubble.guests import guests
 from bubble.host import Host, probe
 from bubble.identity import HostAnswers, Person, identity_files
 from bubble.identity import environment as bubble_environment
-from bubble.sandbox import Reach, bwrap_arguments, socket_environment, visible_documents
+from bubble.sandbox import (
+    Reach,
+    bwrap_arguments,
+    environment_arguments,
+    socket_environment,
+    visible_documents,
+)
 from bubble.seccomp import filter_program
 from bubble.spec import BubbleSpec, decode_spec, encode_spec
 from bubble.xauthority import authority_for, display_number
@@ -108,7 +114,11 @@ def _enter(
         guests(spec.policy, reach, folder, [path.resolve() for path in named])  # links into hidden places
         inward, outward = os.pipe()
         # By descriptor, not in arguments: the application sees the processes of its bubble.
-        sandbox = memory_file(b"".join(os.fsencode(a) + b"\0" for a in bwrap_arguments(spec.policy, reach)))
+        variables = bubble_environment(
+            who, host, spec.policy, environment, socket_environment(spec.policy, reach, display)
+        )
+        told = [*bwrap_arguments(spec.policy, reach), *environment_arguments(variables)]
+        sandbox = memory_file(b"".join(os.fsencode(argument) + b"\0" for argument in told))
         program = memory_file(filter_program(nested_namespaces=spec.policy.nested_namespaces))
         try:
             entry = Entry(
@@ -124,9 +134,6 @@ def _enter(
                     str(outward),
                 ],
                 command=argv,
-                environment=bubble_environment(
-                    who, host, spec.policy, environment, socket_environment(spec.policy, reach, display)
-                ),
                 guests=guests(spec.policy, reach, folder, named),
                 folder=folder,
                 home=reach.home,

@@ -47,12 +47,14 @@ _RESOLVE_IN_ROOT = 0x10
 # Numbers that every architecture shares (since Linux 5.x), and clone's, which differs.
 _SYS_OPEN_TREE = 428
 _SYS_MOVE_MOUNT = 429
+_SYS_CLOSE_RANGE = 436
 _SYS_OPENAT2 = 437
 _SYS_CLONE = {"x86_64": 56, "aarch64": 220, "riscv64": 220}
 
 _SIOCGIFFLAGS = 0x8913
 _SIOCSIFFLAGS = 0x8914
 _IFF_UP = 1
+_DESCRIPTOR_MAX = (1 << 32) - 1
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _held = ctypes.PyDLL(None, use_errno=True)  # keeps the interpreter's lock: for clone
@@ -185,7 +187,17 @@ def fork_sibling() -> int:
 def close_others(kept: Iterable[int]) -> None:
     """Close every descriptor above 2 that is not in `kept`."""
     low = 3
-    for descriptor in sorted(set(kept)):
-        os.closerange(low, descriptor)
-        low = max(low, descriptor + 1)
-    os.closerange(low, 1 << 20)
+    for descriptor in sorted(number for number in set(kept) if number > 2):
+        if low < descriptor:
+            _close_range(low, descriptor - 1)
+        low = descriptor + 1
+    _close_range(low, _DESCRIPTOR_MAX)
+
+
+def _close_range(first: int, last: int) -> None:
+    _check(
+        _held.syscall(
+            ctypes.c_long(_SYS_CLOSE_RANGE), ctypes.c_uint(first), ctypes.c_uint(last), ctypes.c_uint(0)
+        ),
+        "close_range",
+    )

@@ -7,7 +7,7 @@ starts from nothing; each line that lets something in stands under the policy th
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -124,6 +124,17 @@ def bwrap_arguments(policy: Policy, reach: Reach) -> list[str]:
         arguments += ["--ro-bind", str(reach.cups), "/run/cups/cups.sock"]
     if policy.dbus_session and reach.bus is not None:
         arguments += ["--ro-bind", str(reach.bus), f"{user}/bus"]
+    return arguments
+
+
+def environment_arguments(environment: Mapping[str, str]) -> list[str]:
+    """Return bubblewrap's arguments for the application's whole environment.
+
+    As arguments, because bubblewrap must not have it itself: it is made of what a package says.
+    """
+    arguments = ["--clearenv"]
+    for name, value in environment.items():
+        arguments += ["--setenv", name, value]
     return arguments
 
 

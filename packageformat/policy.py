@@ -16,6 +16,16 @@ HomeAccess = Literal["private", "documents", "full"]
 HOME_ACCESS: tuple[HomeAccess, ...] = get_args(HomeAccess)
 
 _BUS_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*(\.[A-Za-z0-9_-]+)+(\.\*)?", re.ASCII)
+_LOADERS = frozenset({
+    "GLIBC_TUNABLES", "GCONV_PATH", "GETCONF_DIR", "HOSTALIASES", "LOCALDOMAIN", "LOCPATH", "MALLOC_TRACE",
+    "NIS_PATH", "NLSPATH", "RESOLV_HOST_CONF", "RES_OPTIONS", "TZDIR",
+})  # fmt: skip
+"""What the C library drops in programs of another's rights (glibc, sysdeps/generic/unsecvars.h); besides LD_*.
+
+A policy's variables are of the application alone. Should they ever reach a program of the host's, none may
+load code or open files there.
+"""
+
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
 
 
@@ -51,6 +61,8 @@ class Policy:
         for variable, text in self.environment:
             if len(variable) > NAME_MAX or not _VARIABLE.fullmatch(variable):
                 raise FormatError(f"a policy with something that is no variable: {variable[:NAME_MAX]!r}")
+            if variable.startswith("LD_") or variable in _LOADERS:
+                raise FormatError(f"a policy with a variable of the loader's: {variable}")
             check_text(text)
 
 

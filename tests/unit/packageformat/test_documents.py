@@ -188,3 +188,11 @@ def test_a_bubble_is_told_by_its_versions_and_their_order() -> None:
     for wrong in ([], [one, one], [b"short"], [bytes([i]) * 32 for i in range(33)]):
         with pytest.raises(FormatError):
             bubble_id(wrong)
+
+
+@pytest.mark.parametrize(
+    "variable", ["LD_PRELOAD", "LD_DEBUG_OUTPUT", "GLIBC_TUNABLES", "GCONV_PATH", "LOCPATH"]
+)
+def test_a_variable_of_the_loaders_is_refused(variable: str) -> None:
+    with pytest.raises(FormatError, match="loader"):
+        Policy(environment=((variable, "/tmp/x"),))
