@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from pathlib import Path
 
 Listing = dict[str, tuple[int, ...]]
@@ -15,11 +15,9 @@ def list_host(ignored: Collection[Path]) -> Listing:
     """Return every file of the host but those under `ignored`: mode, owner, links, size, both times, inode.
 
     The change time betrays any write, however it is disguised. Folders are told without size and times:
-    what changes in them is listed itself. MILLSTREAM_SHOW_IGNORE names further folders, separated by colons,
-    on a machine where others work at the same time.
+    what changes in them is listed itself.
     """
-    told = os.environ.get("MILLSTREAM_SHOW_IGNORE", "")
-    left_out = {*_PSEUDO, *(str(path) for path in ignored), *(path for path in told.split(":") if path)}
+    left_out = {*_PSEUDO, *(str(path) for path in ignored)}
     found: Listing = {}
     waiting = ["/"]
     while waiting:
@@ -53,3 +51,33 @@ def changes(before: Listing, after: Listing) -> list[str]:
     marks += [f"- {path}" for path in before.keys() - after.keys()]
     marks += [f"! {path}" for path in before.keys() & after.keys() if before[path] != after[path]]
     return sorted(marks, key=lambda mark: mark[2:])
+
+
+def within_reach(marks: Iterable[str], before: Listing, after: Listing, uid: int, gid: int) -> list[str]:
+    """Return the changes that this user's processes can have made, by the permissions of the files.
+
+    The client has no privileged part. What the user has no right to make, change or remove was done by
+    somebody else who works on this machine.
+    """
+    found = []
+    for mark in marks:
+        kind, path = mark[0], mark[2:]
+        mode, owner, group = (after if kind == "+" else before)[path][:3]
+        if kind == "!":
+            owner = uid if after[path][1] == uid else owner
+            reach = owner == uid or _writable(mode, group, gid)
+        elif kind == "-":
+            above = before.get(str(Path(path).parent))
+            sticky = above is not None and bool(above[0] & stat.S_ISVTX)
+            reach = owner == uid or (above is not None and not sticky and _writable(above[0], above[2], gid))
+        else:
+            reach = owner == uid
+        if reach:
+            found.append(mark)
+    return found
+
+
+def _writable(mode: int, group: int, gid: int) -> bool:
+    if stat.S_ISLNK(mode):
+        return False
+    return bool(mode & stat.S_IWOTH or (group == gid and mode & stat.S_IWGRP))

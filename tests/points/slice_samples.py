@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import subprocess
 import time
 import zipfile
+from collections.abc import Collection
+from contextlib import suppress
 from pathlib import Path
 
 from samples.visit import Launch
 from sequencer.screen import Screen, Window
 from tests.packagefiles import open_package
 from tests.pictures import is_drawn
-from tests.points.hostfiles import changes, list_host
+from tests.points.hostfiles import Listing, changes, list_host, within_reach
 from tests.points.outcome import Outcome
 from tests.stage import SAMPLE_NAMES, Stage, stage
 
@@ -43,10 +46,28 @@ def six_samples(outcome: Outcome, artefacts: Path) -> None:
         if WRITER in SAMPLE_NAMES:
             outcome.figures["document"] = save_and_open(on, outcome, artefacts, documents / "letter.odt")
         on.visit.leave()
-        changed = changes(before, list_host(own_folders(on, artefacts)))
-        (artefacts / "changed-on-host.txt").write_text("\n".join(changed))
-        saved = {f"+ {documents / 'letter.odt'}"}
-        outcome.require("nothing of the host changed but the saved document", set(changed) <= saved, changed)
+        compare_host(on, outcome, artefacts, before, {f"+ {documents / 'letter.odt'}"})
+
+
+def compare_host(
+    on: Stage, outcome: Outcome, artefacts: Path, before: Listing, expected: Collection[str]
+) -> None:
+    """Require that nothing of the host is different from `before` but what is `expected`."""
+    after = list_host(own_folders(on, artefacts))
+    changed = changes(before, after)
+    ours = within_reach(changed, before, after, on.user.uid, on.user.gid)
+    (artefacts / "changed-on-host.txt").write_text("\n".join(ours))
+    (artefacts / "changed-by-others.txt").write_text("\n".join(sorted(set(changed) - set(ours))))
+    outcome.figures |= {
+        "host_files_compared": len(before),
+        "host_files_changed": len(ours),
+        "host_files_changed_by_others": len(changed) - len(ours),
+    }
+    outcome.require(
+        "nothing of the host changed but what was saved in Documents",
+        set(ours) == set(expected),
+        sorted(set(ours) ^ set(expected))[:40],
+    )
 
 
 def own_folders(on: Stage, artefacts: Path) -> list[Path]:
@@ -76,8 +97,9 @@ def run_sample(on: Stage, name: str, outcome: Outcome, artefacts: Path) -> dict[
                 outcome.require(f"{name} draws its window", screen.wait_drawn(launch.window, 90))
                 time.sleep(2)
                 screen.screenshot(picture)
+                title = next((one.title for one in screen.windows() if one.id == launch.window.id), "")
             outcome.require(f"{name} is on the screenshot", is_drawn(picture))
-            seen = {"title": launch.window.title, "s": round(launch.seconds, 2), "screenshot": picture.name}
+            seen = {"title": title, "s": round(launch.seconds, 2), "screenshot": picture.name}
         finally:
             launch.end()
     received = on.visit.received()
@@ -108,9 +130,7 @@ def save_and_open(on: Stage, outcome: Outcome, artefacts: Path, document: Path) 
                 time.sleep(0.2)
             time.sleep(2)
             screen.screenshot(artefacts / "writer-saved.png")
-            screen.focus(window)
-            screen.press("Control_L", "q")
-            time.sleep(2)
+            quit_writer(screen, window, launch)
     finally:
         launch.end()
     if not outcome.require("the document is in the user's Documents", document.exists()):
@@ -127,6 +147,7 @@ def save_and_open(on: Stage, outcome: Outcome, artefacts: Path, document: Path) 
             screen.wait_drawn(window, 60)
             time.sleep(3)
             screen.screenshot(artefacts / "writer-opened.png")
+            quit_writer(screen, window, again)
             return {
                 "title": window.title,
                 "bytes": document.stat().st_size,
@@ -158,6 +179,14 @@ def writing_window(screen: Screen, launch: Launch) -> Window:
             time.sleep(1)
             return writer
     raise RuntimeError(f"no document window among {[one.title for one in screen.windows()]}")
+
+
+def quit_writer(screen: Screen, window: Window, launch: Launch) -> None:
+    """Quit as a person does, so that Writer puts its lock away."""
+    screen.focus(window)
+    screen.press("Control_L", "q")
+    with suppress(subprocess.TimeoutExpired):
+        launch.process.wait(15)
 
 
 def new_window(screen: Screen, known: set[int], timeout_s: float) -> Window | None:

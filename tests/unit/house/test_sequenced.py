@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from samples.sequenced import SAMPLES, sample
-from tests.points.hostfiles import changes
+from tests.points.hostfiles import changes, within_reach
 from tests.points.slice_crashes import fetched_again
 
 RECIPE = (
@@ -48,3 +48,23 @@ def test_bytes_sent_twice_are_counted_once_too_often() -> None:
     lines = [line.format(0, 99, 100), line.format(50, 149, 100), line.format(200, 299, 30), "not json"]
     assert fetched_again(lines) == 50
     assert fetched_again(lines[1:]) == 0
+
+
+def test_a_change_counts_only_if_the_user_had_the_right_to_it() -> None:
+    mine, theirs, open_to_all, folder = (
+        (0o100644, 1001, 1001),
+        (0o100644, 0, 0),
+        (0o100666, 0, 0),
+        (0o040755, 0, 0),
+    )
+    before = {"/f": folder, "/f/mine": mine, "/f/theirs": theirs, "/f/open": open_to_all}
+    after = {
+        "/f": folder,
+        "/f/theirs": (*theirs, 9),
+        "/f/open": (*open_to_all, 9),
+        "/f/new": mine,
+        "/f/root": theirs,
+    }
+    marks = changes(before, after)
+    assert marks == ["- /f/mine", "+ /f/new", "! /f/open", "+ /f/root", "! /f/theirs"]
+    assert within_reach(marks, before, after, 1001, 1001) == ["- /f/mine", "+ /f/new", "! /f/open"]
