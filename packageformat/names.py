@@ -10,8 +10,9 @@ from packageformat.limits import DESCRIPTION_MAX, LABEL_MAX, NAME_MAX, PATH_MAX,
 _LABEL = re.compile(r"[a-z0-9][a-z0-9.+~_-]*", re.ASCII)
 _VERSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9.+~_-]*", re.ASCII)
 _APPLICATION_ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._+@-]*", re.ASCII)
-_CONTROL = re.compile(r"[\x00-\x1f\x7f\u2028\u2029]")
-_CONTROL_BUT_LINES = re.compile(r"[\x00-\x08\x0b-\x1f\x7f\u2028\u2029]")
+_NEVER_SHOWN = r"\x7f-\x9f\u2028-\u202e\u2066-\u2069"  # the last two: bidirectional overrides
+_CONTROL = re.compile(rf"[\x00-\x1f{_NEVER_SHOWN}]")
+_CONTROL_BUT_LINES = re.compile(rf"[\x00-\x08\x0b-\x1f{_NEVER_SHOWN}]")
 
 
 def check_component(name: bytes) -> bytes:
@@ -74,7 +75,8 @@ def check_application_id(text: str) -> str:
 
 
 def check_text(text: str, most: int = TEXT_MAX) -> str:
-    """Return `text` if it is one line for people: no control characters, at most `most` UTF-8 bytes.
+    """Return `text` if it is one line for people: no control characters, nothing that turns it
+    around (U+202A to U+202E, U+2066 to U+2069), at most `most` UTF-8 bytes.
 
     Raises:
         FormatError: it is not.
@@ -85,7 +87,7 @@ def check_text(text: str, most: int = TEXT_MAX) -> str:
 
 
 def check_description(text: str) -> str:
-    """Return `text` if it is lines for people: no control characters but tab and newline.
+    """Return `text` if it is lines for people: as `check_text`, but with tab and newline.
 
     Raises:
         FormatError: it is not.

@@ -12,7 +12,7 @@ from packageformat.encoding import decode, encode
 from packageformat.errors import FormatError, SignatureError, UnsupportedError
 from packageformat.freshness import check_fresh
 from packageformat.manifest import decode_manifest, encode_manifest, version_id
-from packageformat.names import check_component, check_label, check_path, check_text
+from packageformat.names import check_component, check_description, check_label, check_path, check_text
 from packageformat.pointer import decode_pointer, encode_pointer
 from packageformat.policy import Policy, policy_of, policy_value
 from packageformat.publishing import decode_publishing, encode_publishing
@@ -78,6 +78,14 @@ def test_names_that_are_allowed() -> None:
     for text in ("a\nb", "a\x1b[2J", "\ud800", "x" * 4097, "a\u2028b"):
         with pytest.raises(FormatError):
             check_text(text)
+
+
+@pytest.mark.parametrize("letter", ["\x80", "\x9b", "\x9f", "\u202a", "\u202e", "\u2066", "\u2069"])
+def test_a_text_for_people_hides_no_control_and_does_not_turn_around(letter: str) -> None:
+    for checked in (check_text, check_description):
+        with pytest.raises(FormatError):
+            checked(f"photo{letter}gpj.exe")
+        assert checked("\u05d0 photo \u00a0\u2027\u202f\u2065\u206a") != ""
 
 
 def test_documents_are_read_as_they_were_written() -> None:
