@@ -47,6 +47,8 @@ def state_arguments(args: argparse.Namespace, count: int, *, more: bool = False)
         folder = Path(os.environ[VARIABLE])
     if len(words) != count and not (more and len(words) > count):
         raise UsageError("wrong number of arguments", hint="--help shows what the command takes")
+    if folder is None and more and len(words) > count and not Path(words[0]).exists():
+        raise UsageError(f"{words[0]} is no server's folder", hint="'streamserver init' makes one")
     if folder is None:
         raise UsageError("no server's folder given", hint=f"give DIR, --dir DIR or set {VARIABLE}")
     return folder, words
