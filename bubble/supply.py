@@ -71,11 +71,13 @@ class ViewServer:
             hello = decode_message(await reader.readexactly(SIZE))
             if hello.word is not Word.HELLO:
                 raise FormatError(f"a view that begins with {hello.word.name}")
-            image = await self._image(hello.digest)
+            image = await self._known_image(hello.digest)
             while True:
                 message = decode_message(await reader.readexactly(SIZE))
                 if message.word not in (Word.NEED, Word.DAMAGED):
                     raise FormatError(f"a view that says {message.word.name}")
+                if image is None:
+                    image = await self._known_image(hello.digest)
                 self._tasks.create_task(self._settle(image, message, writer))
         except (asyncio.IncompleteReadError, ConnectionError):
             pass
@@ -98,6 +100,14 @@ class ViewServer:
         for task in tuple(self._on_their_way.values()):
             task.cancel()
 
+    async def _known_image(self, bubble_id: bytes) -> ViewImage | None:
+        """Return a view's image, or None if it cannot be had: its reads then fail, which beats waiting."""
+        try:
+            return await self._image(bubble_id)
+        except (MillstreamError, OSError, LookupError) as error:
+            _log.warning("the reads of a view fail for lack of its image: %r", error)
+            return None
+
     async def _image(self, bubble_id: bytes) -> ViewImage:
         image = self._image_of(bubble_id)
         if isinstance(image, Awaitable):
@@ -106,9 +116,9 @@ class ViewServer:
             image = load(await asyncio.to_thread(image.read_bytes))
         return image
 
-    async def _settle(self, image: ViewImage, message: Message, writer: asyncio.StreamWriter) -> None:
+    async def _settle(self, image: ViewImage | None, message: Message, writer: asyncio.StreamWriter) -> None:
         """Bring the block of one message and tell the view how that went."""
-        error = await self._bring(image, message)
+        error = errno.EIO if image is None else await self._bring(image, message)
         reply = Message(
             Word.FAILED if error else Word.HAVE, content=message.content, block=message.block, error=error
         )
@@ -160,7 +170,7 @@ async def serve_views(socket_path: Path, image_of: ImageOf, supplier: Supplier) 
         socket_path: where to listen, at most 107 bytes; a socket that a dead server left is replaced. Only
             its folder's mode (0700) keeps others out.
         image_of: bubble id -> its view image, loaded or as a file; may be a coroutine function; raises
-            KeyError or a MillstreamError if it does not know the bubble.
+            KeyError or a MillstreamError if it does not know the bubble: then that view's reads fail.
         supplier: brings the blocks.
 
     Raises:

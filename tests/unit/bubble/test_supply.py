@@ -152,11 +152,33 @@ async def test_whatever_a_supplier_raises_the_reader_gets_an_errno(tmp_path, err
         await asker.close()
 
 
-@pytest.mark.parametrize("first", [Message(Word.HELLO, digest=b"x" * 32), Message(Word.NEED)])
-async def test_a_view_of_an_unknown_bubble_is_turned_away(tmp_path, first):
+async def test_reads_fail_at_once_while_the_view_image_is_missing(tmp_path):
+    image = tmp_path / "image"
+    supplier = Recorder()
+    supplier.go.set()
+    async with serve_views(tmp_path / "s", lambda _: image, supplier):
+        asker = await Asker.connect(tmp_path / "s")
+        asker.say(Message(Word.NEED, content=0, block=1))
+        assert await asker.hear() == Message(Word.FAILED, content=0, block=1, error=errno.EIO)
+        assert supplier.asked == []
+        image.write_bytes(compose([(VERSION, TREE, b"".join(bytes([n]) * 32 for n in range(4)))]))
+        asker.say(Message(Word.NEED, content=0, block=1))
+        assert (await asker.hear()).word is Word.HAVE
+        await asker.close()
+
+
+async def test_the_reads_of_a_view_of_an_unknown_bubble_fail(tmp_path):
+    async with serving(tmp_path / "s", Recorder()):
+        asker = await Asker.connect(tmp_path / "s", b"x" * 32)
+        asker.say(Message(Word.NEED))
+        assert await asker.hear() == Message(Word.FAILED, error=errno.EIO)
+        await asker.close()
+
+
+async def test_a_view_that_does_not_begin_with_a_hello_is_turned_away(tmp_path):
     async with serving(tmp_path / "s", Recorder()):
         reader, writer = await asyncio.open_unix_connection(tmp_path / "s")
-        writer.write(encode_message(first))
+        writer.write(encode_message(Message(Word.NEED)))
         assert await asyncio.wait_for(reader.read(), 5) == b""
         writer.close()
         await writer.wait_closed()
