@@ -19,7 +19,7 @@ from appclient.errors import AgentError
 from appclient.folders import Folders
 from appclient.wire import Message
 
-_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:(//|[^/\\s]+@)")
+_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:")
 
 
 def add_parser(subparsers: Subparsers[argparse.ArgumentParser]) -> None:
@@ -120,7 +120,7 @@ def _arguments(given: Sequence[str]) -> tuple[list[str], list[Path]]:
         local = item
         if item.startswith("file:///"):
             local = unquote(item.removeprefix("file://"))
-        elif _URL.match(item):
+        elif _URL.match(item) and not os.path.lexists(item):  # a file may have a colon in its name
             arguments.append(item)
             continue
         path = Path(os.path.abspath(local))  # noqa: PTH100 - links are kept

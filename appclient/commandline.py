@@ -8,11 +8,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from appclient.errors import TooManyFilesError
 from packageformat.application import Application
 from packageformat.errors import FormatError
 
 _ESCAPED_IN_QUOTES = '"`$\\'
 _DEPRECATED = "dDnNvm"
+
+AT_ONCE_MAX = 16
+"""Files that are opened with one command if the application takes one at a time: each is a process."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +65,7 @@ def invocation(application: Application, arguments: Sequence[str]) -> Invocation
 
     Raises:
         FormatError: the command is empty or cannot be split.
+        TooManyFilesError: each argument needs a process of its own, and there are more than AT_ONCE_MAX.
     """
     words = split(application.command)
     if not words:
@@ -82,6 +87,11 @@ def invocation(application: Application, arguments: Sequence[str]) -> Invocation
                 argv.append(filled)
     if not taken:
         argv.extend(arguments)
+    if len(left) >= AT_ONCE_MAX:
+        raise TooManyFilesError(
+            f"{application.name} opens one file at a time, and {len(left) + 1} were named",
+            hint=f"name at most {AT_ONCE_MAX}",
+        )
     return Invocation(tuple(argv), left)
 
 

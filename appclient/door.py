@@ -32,6 +32,13 @@ ANSWER_MAX = 8 << 20
 CONNECTIONS = 8
 """Connections to the server, kept alive."""
 
+OPEN_SECONDS = 60.0
+"""How long the head of an answer may take, and its body if it is a refusal."""
+
+GRACE_SECONDS = 20.0
+SLOWEST_RATE = 8192
+"""Bytes a second: what is taken of a part has to come in GRACE_SECONDS and the time that this rate needs."""
+
 _TIMEOUT = aiohttp.ClientTimeout(total=None, connect=15, sock_connect=10, sock_read=20)
 _SMALL_TIMEOUT = aiohttp.ClientTimeout(total=60, sock_connect=10, sock_read=20)
 
@@ -65,17 +72,32 @@ class Answer:
         return value
 
 
+def whole_number(value: object) -> int:
+    """Return a number of a JSON answer that must be whole; JSON knows Infinity, 1e400 and true as well.
+
+    Raises:
+        TypeError, ValueError: it is not one of 0 to 2**53 - 1.
+    """
+    if type(value) is not int:
+        raise TypeError("not a whole number")
+    if not 0 <= value < 1 << 53:
+        raise ValueError("a number out of bounds")
+    return value
+
+
 class Door:
     """A server, by its address, behind its pinned certificate if it has one."""
 
-    def __init__(self, address: Address, certificate: bytes = b"") -> None:
+    def __init__(self, address: Address, certificate: bytes = b"", *, grace: float = GRACE_SECONDS) -> None:
         """Prepare; nothing is sent yet. Must be made inside a running event loop.
 
         Args:
             address: of the server.
             certificate: SHA-256 of the only certificate to accept; empty: one that a CA vouches for.
+            grace: see GRACE_SECONDS.
         """
         self.address = address
+        self._grace = grace
         self.received = 0  # bytes of bodies, of all answers
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(
@@ -144,19 +166,23 @@ class Door:
         """
         last = offset + size - 1
         with self._foreign():
-            response = await self._session.get(
-                self.address.url + path,
-                headers={"Range": f"bytes={offset}-{last}"},
-                allow_redirects=False,
-                timeout=_TIMEOUT,
-            )
+            async with asyncio.timeout(OPEN_SECONDS):
+                response = await self._session.get(
+                    self.address.url + path,
+                    headers={"Range": f"bytes={offset}-{last}"},
+                    allow_redirects=False,
+                    timeout=_TIMEOUT,
+                )
         try:
             with self._foreign():
-                if response.status in (403, 404, 410):
-                    await _limited(response.content, ANSWER_MAX)
-                    raise CapabilityExpiredError(f"the address of an object is refused ({response.status})")
-                if response.status not in (200, 206):
-                    raise _refusal(response.status, await _limited(response.content, ANSWER_MAX))
+                async with asyncio.timeout(OPEN_SECONDS):
+                    if response.status in (403, 404, 410):
+                        await _limited(response.content, ANSWER_MAX)
+                        raise CapabilityExpiredError(
+                            f"the address of an object is refused ({response.status})"
+                        )
+                    if response.status not in (200, 206):
+                        raise _refusal(response.status, await _limited(response.content, ANSWER_MAX))
             told = response.headers.get("Content-Range", "")
             if response.status == 206 and not told.startswith(f"bytes {offset}-{last}/"):
                 raise ServerUntrustedError(f"the server sent another range than bytes {offset}-{last}")
@@ -170,10 +196,11 @@ class Door:
         """Return the next `size` bytes of an open part.
 
         Raises:
-            ServerUnreachableError: the connection ended before.
+            ServerUnreachableError: the connection ended before, or they come too slowly.
         """
         with self._foreign():
-            data = await content.readexactly(size)
+            async with asyncio.timeout(self._grace + size / SLOWEST_RATE):
+                data = await content.readexactly(size)
         self.received += size
         return data
 

@@ -1,6 +1,7 @@
-"""The client's errors: exit codes 40 to 47, and those that the agent reports to a command.
+"""The client's errors: exit codes 40 to 47, a usage error, and those that the agent reports to a command.
 
 MillstreamError
+├── TooManyFilesError        2   an application that opens one at a time
 ├── NotSignedInError        40   no sign-in, or it has run out
 ├── WrongPasswordError      41
 ├── NotEntitledError        42   the server does not give this package to this user
@@ -18,6 +19,12 @@ import errno
 from pathlib import Path
 
 from packageformat.errors import MillstreamError
+
+
+class TooManyFilesError(MillstreamError):
+    """More files than an application that takes one at a time is started for."""
+
+    exit_code = 2
 
 
 class NotSignedInError(MillstreamError):

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from appclient import signin as signins
 from appclient.address import Address
-from appclient.door import Door, certificate_of
+from appclient.door import Door, certificate_of, whole_number
 from appclient.errors import NotSignedInError, ServerUntrustedError, WrongPasswordError
 from appclient.folders import Folders
 from appclient.signin import SignIn
@@ -111,8 +111,12 @@ async def _sign_in(server: Server, user: str, password: str) -> SignIn:
             told = (await door.post("/v1/login", {"user": user, "password": password})).json()
         except NotSignedInError as error:
             raise WrongPasswordError(f"{server.address.url} refused {user} with that password") from error
-    token, expires, key = told.get("token"), told.get("expires"), told.get("server_key")
-    if not isinstance(token, str) or not isinstance(expires, int) or not isinstance(key, str):
+    token, key = told.get("token"), told.get("server_key")
+    try:
+        expires = whole_number(told.get("expires"))
+    except (TypeError, ValueError):
+        expires = -1
+    if not isinstance(token, str) or expires < 0 or not isinstance(key, str):
         raise ServerUntrustedError("the server's answer to the login makes no sense")
     if _key_of(key) != server.key:
         raise ServerUntrustedError("the server changed its signing key in the middle of the login")

@@ -14,7 +14,7 @@ from pathlib import Path
 from appclient import signin as signins
 from appclient import workflow
 from appclient.address import Address
-from appclient.door import Answer, Door
+from appclient.door import Answer, Door, whole_number
 from appclient.errors import NotEntitledError, NotSignedInError, ServerUnreachableError, ServerUntrustedError
 from appclient.folders import Folders
 from appclient.remembered import publishing_path, recall_seen, remember_seen, seen_path
@@ -145,7 +145,7 @@ class Session:
                     "/v1/objects/" + pointer.object_digest.hex()
                 ):
                     raise _nonsense()
-                found[version] = Origin(pointer, path, int(item["expires"]))
+                found[version] = Origin(pointer, path, whole_number(item["expires"]))
         except (KeyError, TypeError, ValueError) as error:
             raise _nonsense() from error
         missing = [version for version in versions if version not in found]
@@ -182,8 +182,8 @@ class Session:
                 return  # another task did
             answer = (await self.door.post("/v1/renew", {}, token=old)).json()
             try:
-                token, expires = str(answer["token"]), int(str(answer["expires"]))
-            except (KeyError, ValueError) as error:
+                token, expires = str(answer["token"]), whole_number(answer["expires"])
+            except (KeyError, TypeError, ValueError) as error:
                 raise _nonsense() from error
             self.signin = replace(self.signin, token=token, token_expires=expires)
             signins.remember(self._folders.config, self.signin)

@@ -87,5 +87,5 @@ def recall(config: Path) -> SignIn:
             token_expires=int(value["token_expires"]),
             publishers=tuple(bytes.fromhex(key) for key in value["publishers"]),
         )
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise NotSignedInError(f"the sign-in in {path_of(config)} is damaged") from error

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from appclient.commandline import invocation, split
+from appclient.commandline import AT_ONCE_MAX, invocation, split
+from appclient.errors import TooManyFilesError
 from packageformat.application import Application
 from packageformat.errors import FormatError
 
@@ -25,6 +26,14 @@ def application(command: str, **more: object) -> Application:
 )
 def test_words_are_split_as_the_specification_says(command: str, words: list[str]) -> None:
     assert split(command) == words
+
+
+def test_a_program_that_takes_one_file_is_not_started_without_bound() -> None:
+    names = [f"/tmp/{number}" for number in range(AT_ONCE_MAX + 1)]
+    assert len(invocation(application("editor %f"), names[1:]).left) == AT_ONCE_MAX - 1
+    with pytest.raises(TooManyFilesError, match="Text Editor opens one file at a time, and 17 were named"):
+        invocation(application("editor %u"), names)
+    assert invocation(application("editor %F"), names).left == ()
 
 
 def test_a_quote_that_is_not_closed_is_refused() -> None:
