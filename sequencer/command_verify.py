@@ -11,9 +11,9 @@ from pathlib import Path
 
 from bubble.errors import LaunchError
 from packageformat.layout import unpack_frame
-from packageformat.limits import PUBLIC_KEY_SIZE
 from packageformat.signature import fingerprint
-from sequencer.errors import HostError, StorageError
+from sequencer.errors import StorageError
+from sequencer.keys import read_public_key
 from sequencer.packagefile import SUFFIX, PackageFile, open_package_file, open_stack
 from sequencer.progress import PackDisplay
 from sequencer.trial import Outcome, try_package
@@ -54,7 +54,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 
 def run(args: argparse.Namespace) -> int:
     """Verify; return 0, or raise at the first package that does not hold."""
-    trusted = [_public_key(args.publisher)] if args.publisher else None
+    trusted = [read_public_key(args.publisher)] if args.publisher else None
     for path in args.package:
         _verify(path, trusted, args)
     return 0
@@ -137,13 +137,3 @@ def _check_blocks(file: PackageFile, *, quiet: bool) -> None:
             unpack_frame(package.tree, package.block_ids, blocks, stored)
             done += len(stored)
             bar.show("verify", done, total)
-
-
-def _public_key(path: Path) -> bytes:
-    try:
-        key = bytes.fromhex(path.read_text("ascii").strip())
-    except (OSError, ValueError) as error:
-        raise HostError(f"cannot read a public key in {path}", hint="name a KEY.pub of keygen") from error
-    if len(key) != PUBLIC_KEY_SIZE:
-        raise HostError(f"{path} is not a public key", hint="name a KEY.pub of keygen")
-    return key

@@ -1,11 +1,20 @@
-"""The publisher's key: a file with 64 hexadecimal digits for its owner alone, and its public half."""
+"""The publisher's key: a file for its owner alone, and its public half; each says which one it is."""
 
 from __future__ import annotations
 
 import os
 import secrets
+import stat
 from pathlib import Path
 
+from packageformat.keytext import (
+    PRIVATE_TAG,
+    PUBLIC_TAG,
+    is_private,
+    key_of_text,
+    private_text,
+    public_text,
+)
 from packageformat.limits import SEED_SIZE
 from packageformat.signature import fingerprint, generate_key, public_key
 from sequencer.errors import HostError, StorageError
@@ -20,6 +29,8 @@ def write_key(path: Path) -> str:
         HostError: there is a key already: it is never replaced.
         StorageError: it cannot be written.
     """
+    if not path.parent.is_dir():
+        raise StorageError(f"no folder for the key: {path.parent}", hint="make it first, or name another")
     seed = generate_key(secrets.token_bytes(SEED_SIZE))
     public = public_key(seed)
     public_path = path.with_name(path.name + PUBLIC_SUFFIX)
@@ -27,9 +38,8 @@ def write_key(path: Path) -> str:
         if place.exists():
             raise HostError(f"{place} exists", hint="choose another name; a key is never replaced")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        _write_new(path, seed.hex() + "\n", 0o600)
-        _write_new(public_path, public.hex() + "\n", 0o644)
+        _write_new(path, private_text(seed), 0o600)
+        _write_new(public_path, public_text(public), 0o644)
     except FileExistsError as error:
         raise HostError(f"{path} exists", hint="choose another name; a key is never replaced") from error
     except OSError as error:
@@ -45,25 +55,47 @@ def read_key(path: Path) -> bytes:
     """
     hint = f"make one: sequencer keygen {path}"
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
         with os.fdopen(descriptor, encoding="ascii") as file:
             mode = os.fstat(descriptor).st_mode
-            text = file.read(1024).strip()
+            text = file.read(1024) if stat.S_ISREG(mode) else ""
     except OSError as error:
         raise HostError(f"cannot read the key {path}: {error.strerror}", hint=hint) from error
     except UnicodeDecodeError as error:
         raise HostError(f"{path} is not a key", hint=hint) from error
+    if key_of_text(text, PUBLIC_TAG, bare=False) is not None:
+        raise HostError(
+            f"this is a public key: {path}", hint="--key takes the private one, which signs packages"
+        )
     if mode & 0o077:
         raise HostError(
             f"the key {path} is open to others (mode {mode & 0o777:04o})", hint=f"run: chmod 600 {path}"
         )
-    try:
-        seed = bytes.fromhex(text)
-    except ValueError:
-        seed = b""
-    if len(seed) != SEED_SIZE:
+    seed = key_of_text(text, PRIVATE_TAG, bare=True)
+    if seed is None:
         raise HostError(f"{path} is not a key", hint=hint)
     return seed
+
+
+def read_public_key(path: Path) -> bytes:
+    """Return the public key in the file `path`.
+
+    Raises:
+        HostError: it cannot be read, or is none.
+    """
+    hint = "name a KEY.pub of keygen"
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        with os.fdopen(descriptor, encoding="ascii", errors="replace") as file:
+            text = file.read(4096) if stat.S_ISREG(os.fstat(descriptor).st_mode) else ""
+    except OSError as error:
+        raise HostError(f"cannot read a public key in {path}: {error.strerror}", hint=hint) from error
+    if is_private(text):
+        raise HostError(f"this is a private key: {path}", hint=hint)
+    key = key_of_text(text, PUBLIC_TAG, bare=path.suffix == PUBLIC_SUFFIX)
+    if key is None:
+        raise HostError(f"{path} is not a public key", hint=hint)
+    return key
 
 
 def _write_new(path: Path, text: str, mode: int) -> None:

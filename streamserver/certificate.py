@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import ipaddress
+import re
 import ssl
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from streamserver.errors import ServerConfigurationError
 
+_LABEL = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?", re.ASCII)
 VALID_DAYS = 3650  # clients pin it: its end is a new pin for all of them
 
 
@@ -136,6 +138,7 @@ def _alternative_name(host: str) -> x509.GeneralName:
     try:
         return x509.IPAddress(ipaddress.ip_address(host))
     except ValueError:
-        if not host or not all(c.isalnum() or c in ".-*" for c in host) or not host.isascii():
+        labels = host.removeprefix("*.").removesuffix(".").split(".")
+        if (host.startswith("*.") and len(labels) < 2) or not all(map(_LABEL.fullmatch, labels)):
             raise
         return x509.DNSName(host)

@@ -9,7 +9,7 @@ import socket
 
 from packageformat.signature import fingerprint
 from streamserver.statearguments import add_state_arguments, state_arguments
-from streamserver.statefolder import StateFolder, explained, write_new
+from streamserver.statefolder import StateFolder
 from streamserver.store import create_store
 
 EPILOG = """\
@@ -50,13 +50,10 @@ def run(args: argparse.Namespace) -> int:
     made = None
     if args.self_signed:
         made = make_self_signed(args.self_signed, now=datetime.datetime.now(datetime.UTC))
-    create_store(path, args.name)
+    create_store(path, args.name, made)
     folder = StateFolder(path.absolute())
     certificate = None
     if made is not None:
-        with explained(folder.path):
-            write_new(folder.certificate_key, made.key, mode=0o600)
-            write_new(folder.certificate, made.certificate, mode=0o644)
         certificate = fingerprint_of(folder.certificate)
     public = folder.read_secrets().public
     if args.json:
@@ -74,5 +71,5 @@ def run(args: argparse.Namespace) -> int:
     if certificate:
         print(f"certificate: {folder.certificate}")
         print(f"  SHA-256    {certificate}")
-    print(f"next: streamserver trust add {folder.path} PUBLISHER.pub, then import packages")
+    print(f"next: streamserver trust add {folder.path} PUBLISHER.key.pub, then import packages")
     return 0

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import ipaddress
 import json
 import logging
+import math
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
     from streamserver.serving import Serving, Settings
     from streamserver.store import Store
 
+SECONDS_MAX = 7 * 24 * 3600
 DEFAULT_LISTEN = "127.0.0.1:8470"
 
 EPILOG = """\
@@ -48,16 +51,39 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     )
     parser.add_argument("--access-log", type=Path, metavar="FILE", help="default: standard error")
     parser.add_argument(
-        "--quiet-s", type=float, default=1.0, metavar="S", help="dropped files must be unchanged so long"
+        "--trusted-proxy",
+        action="append",
+        type=_network,
+        default=[],
+        metavar="ADDRESS",
+        help="believe the last X-Forwarded-For of this address or network (again for more)",
+    )
+    parser.add_argument(
+        "--quiet-s", type=_seconds, default=1.0, metavar="S", help="dropped files must be unchanged so long"
     )
     parser.add_argument(
         "--patience-s",
-        type=float,
+        type=_seconds,
         default=30.0,
         metavar="S",
         help="a dropped file cut short may grow so long",
     )
     parser.set_defaults(run=run)
+
+
+def _seconds(text: str) -> float:
+    """Return a duration of the command line."""
+    seconds = float(text)
+    if not math.isfinite(seconds) or not 0 < seconds <= SECONDS_MAX:
+        raise argparse.ArgumentTypeError(f"not a number of seconds above 0: {text[:40]!r}")
+    return seconds
+
+
+def _network(text: str) -> ipaddress.IPv4Network | ipaddress.IPv6Network:
+    try:
+        return ipaddress.ip_network(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"not an address or network: {text[:80]!r}") from error
 
 
 def run(args: argparse.Namespace) -> int:
@@ -74,7 +100,8 @@ def run(args: argparse.Namespace) -> int:
     def settings_of(store: Store) -> Settings:
         own = (store.folder.certificate, store.folder.certificate_key)
         tls = choose_tls(address, own, (args.certificate, args.key), plain=args.no_tls)
-        return Settings(address, tls, Patience(args.quiet_s, args.patience_s))
+        patience = Patience(args.quiet_s, args.patience_s)
+        return Settings(address, tls, patience, proxies=tuple(args.trusted_proxy))
 
     def ready(serving: Serving) -> None:
         if args.json:

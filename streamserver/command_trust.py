@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import re
+import stat
 import time
 from pathlib import Path
 
-from packageformat.limits import PUBLIC_KEY_SIZE
+from packageformat.keytext import PUBLIC_TAG, is_private, key_of_text
 from packageformat.signature import fingerprint
 from streamserver.database import catalogue
 from streamserver.errors import StoreError
@@ -16,15 +18,15 @@ from streamserver.statearguments import add_state_arguments, state_arguments
 from streamserver.store import open_store
 
 KEY_FILE_MAX = 4096  # bytes
-_HEX = re.compile(r"\b[0-9a-fA-F]{64}\b", re.ASCII)
+_HEX = re.compile(r"[0-9a-fA-F]{64}", re.ASCII)
 
 EPILOG = """\
 examples:
-  streamserver trust add /srv/millstream publisher.pub --name "Our packagers"
+  streamserver trust add /srv/millstream publisher.key.pub --name "Our packagers"
   streamserver trust add /srv/millstream 3b6a27bcceb6a42d62a3a8d02a6f0d73653215771de243a63ac048a18b59da29
 
-KEY is the public key that 'sequencer keygen' printed, or the file that it wrote. Compare its fingerprint
-with the publisher's before you trust it.
+KEY is the file FILE.pub that 'sequencer keygen' wrote, or the 64 hexadecimal digits in it. Compare its
+fingerprint with the publisher's before you trust it.
 """
 
 
@@ -96,7 +98,9 @@ def run_list(args: argparse.Namespace) -> int:
 
 
 def public_key_of(text: str) -> bytes:
-    """Return the key that `text` is in hexadecimal, or that the file called so holds (hexadecimal or raw).
+    """Return the key that `text` is in hexadecimal, or that the file called so holds.
+
+    A file says by its tag that it holds the public half; the digits alone are taken from a file `*.pub`.
 
     Raises:
         StoreError: neither.
@@ -105,22 +109,23 @@ def public_key_of(text: str) -> bytes:
         return bytes.fromhex(text)
     path = Path(text)
     try:
-        with path.open("rb") as file:
-            content = file.read(KEY_FILE_MAX)
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        with open(descriptor, "rb") as file:  # noqa: PTH123 - a descriptor, not a path
+            regular = stat.S_ISREG(os.fstat(descriptor).st_mode)
+            content = file.read(KEY_FILE_MAX).decode("utf-8", "replace") if regular else ""
     except (OSError, ValueError) as error:
         raise StoreError(
             f"neither a key nor a readable file: {text[:200]}",
             hint="give 64 hexadecimal digits or a key file",
         ) from error
-    if b"PRIVATE" in content.upper():
+    if is_private(content):
         raise StoreError(
-            f"this is a private key: {path}", hint="give the public one; keep the private one secret"
+            f"this is a private key: {path}",
+            hint="give the public one (FILE.pub); keep the private one secret",
         )
-    if len(content) == PUBLIC_KEY_SIZE:
-        return content
-    found = _HEX.findall(content.decode("utf-8", "replace"))
-    if len(found) != 1:
+    key = key_of_text(content, PUBLIC_TAG, bare=path.suffix == ".pub")
+    if key is None:
         raise StoreError(
-            f"no public key in this file: {path}", hint="give the file that 'sequencer keygen' wrote"
+            f"no public key in this file: {path}", hint="give the file FILE.pub that 'sequencer keygen' wrote"
         )
-    return bytes.fromhex(found[0])
+    return key

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from aiohttp import web
 
+from streamserver.connections import Network
 from streamserver.descriptors import Descriptors
 from streamserver.passwords import hash_of_nobody
 from streamserver.store import Store
@@ -28,6 +29,7 @@ class Context:
         default_factory=lambda: ThreadPoolExecutor(PASSWORDS_AT_ONCE, thread_name_prefix="argon2")
     )
     hashing: int = 0
+    proxies: tuple[Network, ...] = ()  # whose X-Forwarded-For is believed
     nobody: str = field(default_factory=hash_of_nobody)
     started: float = field(default_factory=time.monotonic)
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from aiohttp import web
 
 from packageformat.errors import FormatError
+from streamserver.connections import is_among
 from streamserver.context import CONTEXT, USER
 from streamserver.database import accounts
 from streamserver.database.accounts import Account
@@ -90,7 +91,22 @@ def signed_in(request: web.Request, *, now: float) -> tuple[Account, Identity]:
 
 
 def address_of(request: web.Request) -> str:
-    """Return the address that the connection comes from; proxies' headers are not believed."""
+    """Return the client's address: the connection's, or what a trusted proxy says in X-Forwarded-For.
+
+    Of that header only the last entry is believed, the one that the proxy itself has added.
+    """
+    peer = peer_of(request)
+    if is_among(peer, request.app[CONTEXT].proxies):
+        told = ",".join(request.headers.getall("X-Forwarded-For", ())).rpartition(",")[2].strip()
+        try:
+            return str(ipaddress.ip_address(told))
+        except ValueError:
+            return peer
+    return peer
+
+
+def peer_of(request: web.Request) -> str:
+    """Return the address that the connection comes from."""
     peer = request.transport.get_extra_info("peername") if request.transport else None
     return str(peer[0]) if isinstance(peer, tuple) else "unknown"
 
@@ -104,7 +120,7 @@ def may_carry_password(request: web.Request) -> bool:
     if request.headers.get("X-Forwarded-Proto", "https").lower() != "https":
         return False  # a proxy on this machine says that it got it in plain
     try:
-        address = ipaddress.ip_address(address_of(request).partition("%")[0])
+        address = ipaddress.ip_address(peer_of(request).partition("%")[0])
     except ValueError:
         return False
     mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None

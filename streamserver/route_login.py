@@ -38,6 +38,8 @@ async def login(request: web.Request) -> web.StreamResponse:
         raise RefusedError("bad_request") from error
     if not 0 < len(password) <= PASSWORD_MAX or len(given.user) > NAME_MAX:
         raise RefusedError("wrong_password")
+    if context.hashing >= PASSWORDS_WAITING:  # before the attempt counts: nothing is looked at
+        raise RefusedError("busy", headers={"Retry-After": "2"})
     context.throttle.begin(user, address, time.monotonic())
     account = context.store.reader.ask(lambda db: accounts.find_account(db, given.user))
     right = await _verify(context, account.password_hash if account else context.nobody, password)
@@ -72,8 +74,6 @@ def _token_reply(context: Context, identity: Identity) -> web.Response:
 
 
 async def _verify(context: Context, stored: str, password: bytes) -> bool:
-    if context.hashing >= PASSWORDS_WAITING:
-        raise RefusedError("busy", headers={"Retry-After": "2"})
     context.hashing += 1
     try:
         loop = asyncio.get_running_loop()

@@ -10,6 +10,7 @@ import time
 from aiohttp import ETag, web
 
 from streamserver.capability import Verdict, judge
+from streamserver.connections import STALL_S
 from streamserver.context import CONTEXT, SENT
 from streamserver.descriptors import PIECE, OpenObject
 from streamserver.errors import DamagedObjectError
@@ -17,7 +18,6 @@ from streamserver.ranges import Span, span_of
 from streamserver.reply import RefusedError
 
 IN_MEMORY_MAX = 256 * 1024  # bytes: answered in one piece
-STALL_S = 60.0  # a client that takes no piece for so long is gone
 LOG = logging.getLogger("streamserver")
 _DIGEST = re.compile(r"[0-9a-f]{64}", re.ASCII)
 

@@ -18,6 +18,7 @@ from aiohttp import web
 
 from streamserver.accesslog import ACCESS, AccessLogger
 from streamserver.certificate import tls_context
+from streamserver.connections import Connections, GuardedProtocol, Network
 from streamserver.context import Context
 from streamserver.errors import ServerConfigurationError
 from streamserver.store import Store, open_store, tidy
@@ -26,6 +27,7 @@ from streamserver.webapplication import make_application
 
 LOG = logging.getLogger("streamserver")
 IDLE_S = 30.0  # a connection whose next request head is not complete by then is closed
+HANDSHAKE_S = 20.0
 STOP_S = 10.0  # requests under way have so long to finish
 FILES_WANTED = 65536
 
@@ -55,6 +57,8 @@ class Settings:
     address: Address
     tls: ssl.SSLContext | None
     patience: Patience = field(default_factory=Patience)
+    proxies: tuple[Network, ...] = ()
+    connections: Connections | None = None  # None: the usual bounds
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,7 +174,7 @@ async def serve(
     """
     listener = listening_socket(settings.address)
     runner = web.AppRunner(
-        make_application(Context(store)),
+        make_application(Context(store, proxies=settings.proxies)),
         access_log=ACCESS,
         access_log_class=AccessLogger,
         keepalive_timeout=IDLE_S,
@@ -179,12 +183,25 @@ async def serve(
         max_line_size=4096,
         max_field_size=4096,
     )
+    connections = settings.connections or Connections(settings.proxies)
+    accepting: asyncio.Server | None = None
     try:
         await runner.setup()
-        await web.SockSite(runner, listener, ssl_context=settings.tls, backlog=512).start()
+        server = runner.server
+        assert server is not None
+        handshake = HANDSHAKE_S if settings.tls is not None else None
+        accepting = await asyncio.get_running_loop().create_server(
+            lambda: GuardedProtocol(connections, server),
+            sock=listener,
+            ssl=settings.tls,
+            backlog=512,
+            ssl_handshake_timeout=handshake,
+        )
         on_ready(Serving(_url(listener, settings), store.secrets.public))
         await _until(stop, Watcher(store, settings.patience))
     finally:
+        if accepting is not None:
+            accepting.close()
         await runner.cleanup()
         listener.close()
 

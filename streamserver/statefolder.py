@@ -17,18 +17,23 @@ import errno
 import fcntl
 import os
 import secrets
-from collections.abc import Iterator
-from contextlib import contextmanager
+import shutil
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from packageformat.limits import SEED_SIZE
 from packageformat.signature import public_key
 from streamserver.capability import SECRET_SIZE
+from streamserver.database.connection import is_unfinished
 from streamserver.errors import ServerConfigurationError, StoreError
 
 DATABASE = "state.db"
 ARRIVING = ".arriving-"
+_UNFINISHED = ".unfinished"  # there while `init` is at work
+_FOLDERS = ("objects", "incoming", "rejected")
+_MADE = (*_FOLDERS, "secrets", "certificate.pem")  # and the database's files
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,24 +97,78 @@ class StateFolder:
         """Return where the object of this SHA-256 is stored."""
         return self.objects / digest.hex()
 
-    def create(self) -> None:
-        """Make the folders and secrets.
+    @contextmanager
+    def created(self) -> Iterator[None]:
+        """Make the folders and secrets; what the body adds to them makes the server whole.
+
+        If either fails, everything that was made is removed. A mark lies in the folder until the end, so
+        that what a killed `init` left is known and made anew by the next one.
 
         Raises:
             StoreError: there is a server already, the folder holds other things, or it cannot be written.
         """
+        missing = [folder for folder in (self.path, *self.path.parents) if not folder.exists()]
         with explained(self.path):
-            if self.database.exists():
-                raise StoreError(f"there is a server already: {self.path}", hint="choose another folder")
-            if self.path.exists() and any(self.path.iterdir()):
+            if self.path.exists() and not self.path.is_dir():
+                raise StoreError(f"not a folder: {self.path}", hint="choose a new or an empty folder")
+            try:
+                self.path.mkdir(parents=True, exist_ok=True)
+                self._check_free()
+                mark = os.open(self.path / _UNFINISHED, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            except OSError:
+                _remove_empty(missing)
+                raise
+        try:
+            with explained(self.path):
+                try:
+                    fcntl.flock(mark, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except BlockingIOError as error:
+                    raise StoreError(
+                        f"another 'init' is at work: {self.path}", hint="wait until it has ended"
+                    ) from error
+                self._check_free()  # again: nobody else makes it any more
+            try:
+                with explained(self.path):
+                    self._remove_made()
+                    self._make()
+                yield
+            except BaseException:
+                with suppress(OSError):
+                    self._remove_made()
+                    (self.path / _UNFINISHED).unlink()
+                    _remove_empty(missing)
+                raise
+            with explained(self.path):
+                sync_folder(self.path)
+                (self.path / _UNFINISHED).unlink()
+        finally:
+            os.close(mark)
+
+    def _check_free(self) -> None:
+        if self.database.exists() and not is_unfinished(self.database):
+            raise StoreError(f"there is a server already: {self.path}", hint="choose another folder")
+        begun = (self.path / _UNFINISHED).exists() or self.database.exists()
+        for place in self.path.iterdir():
+            known = begun and (place.name in _MADE or place.name.startswith((DATABASE, ".unfinished")))
+            stored = place.name in _FOLDERS and any(place.iterdir()) if known else True
+            if stored:
                 raise StoreError(f"folder is not empty: {self.path}", hint="choose a new or an empty folder")
-            self.path.mkdir(parents=True, exist_ok=True)
-            self.path.chmod(0o750)
-            for folder in (self.objects, self.incoming, self.rejected):
-                folder.mkdir(exist_ok=True)
-            self._signing_key.parent.mkdir(mode=0o700, exist_ok=True)
-            write_new(self._signing_key, secrets.token_bytes(SEED_SIZE), mode=0o600)
-            write_new(self._capability_key, secrets.token_bytes(SECRET_SIZE), mode=0o600)
+
+    def _make(self) -> None:
+        self.path.chmod(0o750)
+        for folder in (self.objects, self.incoming, self.rejected):
+            folder.mkdir()
+        self._signing_key.parent.mkdir(mode=0o700)
+        write_new(self._signing_key, secrets.token_bytes(SEED_SIZE), mode=0o600)
+        write_new(self._capability_key, secrets.token_bytes(SECRET_SIZE), mode=0o600)
+
+    def _remove_made(self) -> None:
+        """Remove what an `init` that did not end has made: it holds nothing of anybody's yet."""
+        for place in self.path.iterdir():
+            if place.name in _MADE and place.is_dir():
+                shutil.rmtree(place)
+            elif place.name in _MADE or place.name.startswith(DATABASE):
+                place.unlink()
 
     def read_secrets(self) -> Secrets:
         """Return the server's keys.
@@ -119,8 +178,15 @@ class StateFolder:
         """
         found = []
         for path, size in ((self._signing_key, SEED_SIZE), (self._capability_key, SECRET_SIZE)):
-            with explained(path):
-                content = path.read_bytes()
+            try:
+                with explained(path):
+                    content = path.read_bytes()
+            except StoreError as error:
+                if path.exists():
+                    raise
+                raise StoreError(
+                    f"the server's key is missing: {path}", hint="restore it from a backup"
+                ) from error
             if len(content) != size:
                 raise StoreError(f"key is damaged: {path}", hint="restore it from a backup")
             found.append(content)
@@ -178,6 +244,8 @@ def explained(path: Path) -> Iterator[None]:
             errno.EACCES: "give this user permission, or run as the server's user",
             errno.EPERM: "give this user permission, or run as the server's user",
             errno.ENOENT: "check the path",
+            errno.ENOTDIR: "check the path: a part of it is a file",
+            errno.ENAMETOOLONG: "choose a shorter path",
         }
         where = error.filename or path
         raise StoreError(
@@ -194,6 +262,13 @@ def write_new(path: Path, content: bytes, *, mode: int) -> None:
         file.flush()
         os.fsync(descriptor)
     sync_folder(path.parent)
+
+
+def _remove_empty(folders: Iterable[Path]) -> None:
+    """Remove folders that were made in vain, innermost first."""
+    with suppress(OSError):
+        for folder in folders:
+            folder.rmdir()
 
 
 def sync_folder(path: Path) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from packageformat.errors import FormatError
 from packageformat.limits import LABEL_MAX
@@ -19,7 +20,10 @@ from streamserver.database.connection import open_database
 from streamserver.database.reader import Reader
 from streamserver.database.writer import Writer
 from streamserver.errors import StoreError
-from streamserver.statefolder import ARRIVING, Secrets, StateFolder, explained
+from streamserver.statefolder import ARRIVING, Secrets, StateFolder, explained, write_new
+
+if TYPE_CHECKING:
+    from streamserver.certificate import SelfSigned
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,8 +53,8 @@ def open_store(path: Path) -> Iterator[Store]:
         reading.close()
 
 
-def create_store(path: Path, name: str) -> None:
-    """Make a new server in `path`, an empty folder or none.
+def create_store(path: Path, name: str, certificate: SelfSigned | None = None) -> None:
+    """Make a new server in `path`, an empty folder or none: all of it, or nothing.
 
     Raises:
         StoreError: the folder cannot be used, or `name` is no name for people.
@@ -61,17 +65,21 @@ def create_store(path: Path, name: str) -> None:
     except FormatError as error:
         raise StoreError(f"not a name for a server: {name[:40]!a}", hint="one short line of text") from error
     folder = StateFolder(path.absolute())
-    folder.create()
-    connection = open_database(folder.database, create=True)
-    try:
-        with explained_database(folder.database):
-            connection.execute("BEGIN IMMEDIATE")
-            catalogue.create_server(connection, name, now=int(time.time()))
-            connection.execute("COMMIT")
-    finally:
-        connection.close()
-    with explained(folder.database):
-        folder.database.chmod(0o600)
+    with folder.created():
+        if certificate is not None:
+            with explained(folder.path):
+                write_new(folder.certificate_key, certificate.key, mode=0o600)
+                write_new(folder.certificate, certificate.certificate, mode=0o644)
+        connection = open_database(folder.database, create=True)
+        try:
+            with explained(folder.database):
+                folder.database.chmod(0o600)
+            with explained_database(folder.database):
+                connection.execute("BEGIN IMMEDIATE")
+                catalogue.create_server(connection, name, now=int(time.time()))
+                connection.execute("COMMIT")
+        finally:
+            connection.close()
 
 
 @dataclass(frozen=True, slots=True)

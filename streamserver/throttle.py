@@ -7,9 +7,23 @@ keeps that address's own bucket in use, so it cannot wash itself out.
 
 from __future__ import annotations
 
+import ipaddress
 from collections import OrderedDict
 
 REMEMBERED = 20_000  # buckets of each kind
+
+
+def network_of(address: str) -> str:
+    """Return what counts as one client: an IPv4 address, or the /64 that an IPv6 client has for himself."""
+    try:
+        found = ipaddress.ip_address(address.partition("%")[0])
+    except ValueError:
+        return address
+    if isinstance(found, ipaddress.IPv4Address):
+        return str(found)
+    if found.ipv4_mapped is not None:
+        return str(found.ipv4_mapped)
+    return str(ipaddress.IPv6Network((found, 64), strict=False))
 
 
 class Buckets:
@@ -55,14 +69,17 @@ class LoginThrottle:
 
     def wait(self, user: str, address: str, now: float) -> float:
         """Return the seconds until this user may try again from this address; 0 if now."""
+        address = network_of(address)
         return max(self._pairs.wait((user, address), now), self._addresses.wait((address,), now))
 
     def begin(self, user: str, address: str, now: float) -> None:
         """Count an attempt before it is checked: attempts at the same time all count."""
+        address = network_of(address)
         self._pairs.fail((user, address), now)
         self._addresses.fail((address,), now)
 
     def succeeded(self, user: str, address: str) -> None:
         """Forget the failures of who gave the right password."""
+        address = network_of(address)
         self._pairs.forgive((user, address))
         self._addresses.forgive((address,), failures=1)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from importlib.resources import files
 from pathlib import Path
 
@@ -65,6 +65,20 @@ def open_database(path: Path, *, create: bool = False) -> sqlite3.Connection:
             connection.close()
             raise
     return connection
+
+
+def is_unfinished(path: Path) -> bool:
+    """Tell whether the database at `path` holds no server: its `init` was interrupted.
+
+    Raises:
+        StoreError: it cannot be read, or is no database: nobody can tell, so it is kept.
+    """
+    with explained(path), closing(sqlite3.connect(path, timeout=BUSY_TIMEOUT_S)) as connection:
+        tables = connection.execute("SELECT count(*) FROM sqlite_master WHERE name = 'server'").fetchone()
+        if tables == (0,):
+            return True
+        (rows,) = connection.execute("SELECT count(*) FROM server").fetchone()
+        return bool(rows == 0)
 
 
 def _migrate(connection: sqlite3.Connection, path: Path) -> None:
