@@ -30,6 +30,9 @@ COMMANDS_MAX = 64
 
 _HOUSE_SECONDS = 1.0
 
+_BEAT_SECONDS = 5.0
+"""While a command waits for its answer it hears from the agent so often (agentlink.SILENCE_SECONDS)."""
+
 
 class _StopError(Exception):
     """Ends the agent's task group."""
@@ -118,7 +121,11 @@ class Agent:
                     writer.write(wire.encode(Message("done", {"agent": os.getpid()})))
                     self._stopping.set()
                 else:
-                    writer.write(wire.encode(await self._service.answer(question, tell)))
+                    async with asyncio.TaskGroup() as tasks:
+                        beating = tasks.create_task(_beat(writer))
+                        answer = await self._service.answer(question, tell)
+                        beating.cancel()
+                    writer.write(wire.encode(answer))
                 async with asyncio.timeout(30):
                     await writer.drain()
         except (asyncio.IncompleteReadError, ConnectionError, TimeoutError):
@@ -129,3 +136,10 @@ class Agent:
             self._commands -= 1
             self._last_use = time.monotonic()
             writer.close()
+
+
+async def _beat(writer: asyncio.StreamWriter) -> None:
+    """Tell a command again and again that its answer is being worked on."""
+    while not writer.is_closing():
+        await asyncio.sleep(_BEAT_SECONDS)
+        writer.write(wire.encode(Message("working")))

@@ -12,12 +12,19 @@ from collections.abc import Callable
 from pathlib import Path
 
 from appclient import wire
-from appclient.errors import AgentError, storage_error
+from appclient.errors import AgentError, NoAgentError, SilentAgentError, storage_error
 from appclient.folders import Folders
+from appclient.signin import recall
 from appclient.wire import Message
 
 START_SECONDS = 20.0
 """How long a new agent may take to listen (a busy machine)."""
+
+SILENCE_SECONDS = 30.0
+"""An agent that says nothing for so long is lost: it sends a sign of life every few seconds (agent.py)."""
+
+QUICK_SECONDS = 5.0
+"""The same for what an agent answers at once."""
 
 _CREDENTIALS = struct.Struct("3i")
 
@@ -33,7 +40,7 @@ def ask(
     *,
     on_progress: Callable[[Message], None] | None = None,
     start: bool = True,
-    timeout: float = 600.0,
+    timeout: float = SILENCE_SECONDS,
 ) -> Message:
     """Ask the agent and return its answer.
 
@@ -45,7 +52,10 @@ def ask(
         timeout: seconds of silence after which the agent counts as lost.
 
     Raises:
-        AgentError: no agent, or it went away or silent in mid-answer.
+        NotSignedInError: nobody is signed in, and an agent would have to be started to say so.
+        NoAgentError: none runs, and none was to be started.
+        SilentAgentError: it says nothing.
+        AgentError: it cannot be started, or went away in mid-answer.
         ReportedError: what the agent answered instead.
     """
     with open_link(folders, start=start, timeout=timeout) as link:
@@ -56,24 +66,29 @@ def ask(
                 if message.kind == "progress":
                     if on_progress is not None:
                         on_progress(message)
+                elif message.kind == "working":
+                    continue
                 elif message.kind == "done":
                     return message
                 else:
                     raise wire.failure_of(message)
         except TimeoutError as error:
-            raise AgentError(f"the agent said nothing for {timeout:.0f} s") from error
+            raise SilentAgentError(_peer(link)[0], timeout) from error
         except OSError as error:
-            raise AgentError(f"the agent went away ({error.strerror or error})") from error
+            raise NoAgentError(f"the agent went away ({error.strerror or error})") from error
 
 
 def open_link(folders: Folders, *, start: bool, timeout: float) -> socket.socket:
     """Connect to the user's agent.
 
     Raises:
-        AgentError: there is none, none could be started, or it is not the user's.
+        NotSignedInError: nobody is signed in: no agent is started to say so.
+        NoAgentError: there is none, and none was to be started.
+        AgentError: none could be started, or it is not the user's.
     """
     link = _connect(folders.agent_socket)
     if link is None and start:
+        recall(folders.config)
         folders.prepare()
         agent = start_agent(folders)
         end = time.monotonic() + START_SECONDS
@@ -87,10 +102,9 @@ def open_link(folders: Folders, *, start: bool, timeout: float) -> socket.socket
             time.sleep(0.01)
             link = _connect(folders.agent_socket)
     if link is None:
-        raise AgentError("no agent runs", hint="it starts by itself with 'appclient run'")
+        raise NoAgentError("no agent runs", hint="it starts by itself with 'appclient run'")
     link.settimeout(timeout)
-    credentials = link.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
-    if _CREDENTIALS.unpack(credentials)[1] != os.geteuid():
+    if _peer(link)[1] != os.geteuid():
         link.close()
         raise AgentError(
             f"{folders.agent_socket} is held by another user", hint="set XDG_RUNTIME_DIR to yours"
@@ -127,10 +141,21 @@ def start_agent(folders: Folders) -> subprocess.Popen[bytes]:
         )
 
 
+def _peer(link: socket.socket) -> tuple[int, int]:
+    """Return the process and the user that listen at the other end."""
+    credentials = link.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
+    process, user, _ = _CREDENTIALS.unpack(credentials)
+    return process, user
+
+
 def _connect(path: Path) -> socket.socket | None:
     link = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+    link.settimeout(QUICK_SECONDS)
     try:
         link.connect(str(path))
+    except TimeoutError as error:
+        link.close()
+        raise AgentError("the agent takes no more connections", hint="run 'appclient stop'") from error
     except OSError:
         link.close()
         return None
@@ -142,7 +167,7 @@ def _exactly(link: socket.socket, size: int) -> bytes:
     while size:
         part = link.recv(min(size, 1 << 16))
         if not part:
-            raise AgentError("the agent ended in the middle of its answer")
+            raise NoAgentError("the agent ended in the middle of its answer")
         parts.append(part)
         size -= len(part)
     return b"".join(parts)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Coroutine, Iterable, Sequence
-from contextlib import suppress
 from pathlib import Path
 
 from appclient import workflow
@@ -179,16 +178,6 @@ class Bubbles:
         if not image.exists():
             raise UnknownPackageError(f"no view image of bubble {bubble.hex()[:16]}")
         return image
-
-
-def bubbles_of(folders: Folders, package: str) -> list[Path]:
-    """Return the folders of all bubbles, of any version, that a package has had here."""
-    found = []
-    for folder in sorted(folders.bubbles.glob("[0-9a-f]*")):
-        with suppress(OSError, IndexError):
-            if (folder / "package").read_text().splitlines()[0] == package:
-                found.append(folder)
-    return found
 
 
 def _compose(packages: Sequence[Package], image: Path) -> None:

@@ -61,7 +61,7 @@ def _list(args: argparse.Namespace) -> int:
 
 
 def _verify(args: argparse.Namespace) -> int:
-    answer = ask(own_folders(), Message("cache verify"), timeout=7200)
+    answer = ask(own_folders(), Message("cache verify"))
     damaged = answer.texts("damaged")
     count = answer.number("damaged_count")
     if args.json:

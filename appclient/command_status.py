@@ -6,9 +6,9 @@ import argparse
 import json
 import time
 
-from appclient.agentlink import ask
+from appclient.agentlink import QUICK_SECONDS, ask
 from appclient.commandfolders import Subparsers, own_folders
-from appclient.errors import AgentError, NotSignedInError
+from appclient.errors import NoAgentError, NotSignedInError
 from appclient.folders import Folders
 from appclient.signin import recall
 from appclient.storedfile import stored_json
@@ -30,8 +30,8 @@ def run(args: argparse.Namespace) -> int:
     """Show the status."""
     folders = own_folders()
     try:
-        status = ask(folders, Message("status"), start=False, timeout=20)
-    except AgentError:
+        status = ask(folders, Message("status"), start=False, timeout=QUICK_SECONDS)
+    except NoAgentError:
         status = _without_agent(folders)
     if args.json:
         print(json.dumps(dict(status.fields)))

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import os
+import signal
 import time
+from contextlib import suppress
 
-from appclient.agentlink import ask
+from appclient.agentlink import QUICK_SECONDS, ask
 from appclient.commandfolders import Subparsers, own_folders
-from appclient.errors import AgentError
+from appclient.errors import AgentError, NoAgentError, SilentAgentError
 from appclient.wire import Message
 
 _SECONDS = 10.0
@@ -18,7 +21,8 @@ def add_parser(subparsers: Subparsers[argparse.ArgumentParser]) -> None:
     parser = subparsers.add_parser(
         "stop",
         help="end the agent",
-        description="End the agent. Running applications go on; they start it again when they need it.",
+        description="End the agent, by force if it does not answer. Running applications go on; they start "
+        "it again when they need it.",
     )
     parser.set_defaults(run=run)
 
@@ -37,8 +41,12 @@ def stop() -> None:
     """
     folders = own_folders()
     try:
-        agent = ask(folders, Message("stop"), start=False, timeout=10).number("agent")
-    except AgentError:
+        agent = ask(folders, Message("stop"), start=False, timeout=QUICK_SECONDS).number("agent")
+    except SilentAgentError as silent:
+        agent = silent.process
+        with suppress(ProcessLookupError):
+            os.kill(agent, signal.SIGKILL)  # which it must survive anyway; of the cache nothing is lost
+    except NoAgentError:
         return
     end = time.monotonic() + _SECONDS
     while folders.agent_lock.exists() and _lives(agent):

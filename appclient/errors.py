@@ -10,6 +10,8 @@ MillstreamError
 ├── ServerUntrustedError    45   another certificate or key than the pinned one, an older document
 ├── CacheError              46   the cache's disk is full or read-only
 ├── AgentError              47   the user's agent cannot be started or reached
+│   ├── NoAgentError             none runs
+│   └── SilentAgentError         it runs and says nothing
 └── ReportedError           any  what the agent met, told by a command in the agent's words
 """
 
@@ -84,6 +86,20 @@ class AgentError(MillstreamError):
     exit_code = 47
     hint = "run 'appclient stop', then try again; the agent's log is named by 'appclient status'"
     retryable = True
+
+
+class NoAgentError(AgentError):
+    """No agent runs, or it ended in the middle of its answer."""
+
+
+class SilentAgentError(AgentError):
+    """The agent is stopped or hangs; 'appclient stop' ends it."""
+
+    hint = "it is stopped or hangs: run 'appclient stop', then try again"
+
+    def __init__(self, process: int, seconds: float) -> None:
+        super().__init__(f"the agent (process {process}) said nothing for {seconds:.0f} s")
+        self.process = process
 
 
 class ReportedError(MillstreamError):

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import json
+import logging
 from pathlib import Path
 
 from appclient import signin as signins
 from appclient import workflow
-from appclient.errors import ServerUntrustedError
+from appclient.errors import CacheError, ServerUntrustedError
 from appclient.folders import Folders
 from appclient.signin import SignIn
-from appclient.storedfile import store_json, stored, stored_json
+from appclient.storedfile import store, stored
 from appclient.workflow import Seen
 from packageformat.errors import FormatError
 from packageformat.limits import ENVELOPE_BYTES_MAX
 from packageformat.publishing import Publishing
+
+_log = logging.getLogger(__name__)
+
+SEEN_BYTES_MAX = 16 << 20
+"""Of seen.json: some 200,000 package versions."""
 
 
 def publishing_path(folders: Folders) -> Path:
@@ -43,30 +50,62 @@ def seen_path(folders: Folders) -> Path:
 
 
 def recall_seen(path: Path, signin: SignIn) -> Seen:
-    """Return the generations seen of this server; those of another do not count."""
-    value = stored_json(path)
+    """Return the generations seen of this server; those of another do not count.
+
+    Raises:
+        CacheError: the file cannot be read, or is longer than any that `remember_seen` writes.
+    """
+    server = _servers(path).get(signin.server_key.hex())
     try:
-        if not isinstance(value, dict) or value["server_key"] != signin.server_key.hex():
+        if not isinstance(server, dict):
             return Seen()
-        publishing = int(value["publishing"]) if value["user"] == signin.user else 0
-        pointers = {bytes.fromhex(name): int(generation) for name, generation in value["pointers"].items()}
-    except (KeyError, TypeError, ValueError, AttributeError):
+        publishing = int(server["publishing"].get(signin.user, 0))
+        pointers = {bytes.fromhex(name): int(generation) for name, generation in server["pointers"].items()}
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
+        _log.warning("damaged, generations seen are forgotten: %s", path)
         return Seen()
     return Seen(publishing, pointers)
 
 
 def remember_seen(path: Path, signin: SignIn, seen: Seen) -> None:
-    """Keep the generations seen of this server.
+    """Keep the generations seen of this server, beside those of others.
 
     Raises:
-        CacheError: they cannot be written.
+        CacheError: they cannot be written, or there are too many.
     """
-    store_json(
-        path,
-        {
-            "server_key": signin.server_key.hex(),
-            "user": signin.user,
-            "publishing": seen.publishing,
-            "pointers": {version.hex(): generation for version, generation in seen.pointers.items()},
-        },
+    servers = _servers(path)
+    before = servers.get(signin.server_key.hex())
+    users = before.get("publishing") if isinstance(before, dict) else None
+    servers[signin.server_key.hex()] = {
+        "publishing": {**(users if isinstance(users, dict) else {}), signin.user: seen.publishing},
+        "pointers": {version.hex(): generation for version, generation in seen.pointers.items()},
+    }
+    content = json.dumps({"servers": servers}, indent=1).encode()
+    if len(content) > SEEN_BYTES_MAX:
+        raise _too_long(path)
+    store(path, content)
+
+
+def _servers(path: Path) -> dict[str, object]:
+    """Return what is kept, by server key in hexadecimal digits; nothing if it is damaged."""
+    content = stored(path, most=SEEN_BYTES_MAX)
+    if content is None:
+        if path.exists():
+            raise _too_long(path)
+        return {}
+    try:
+        value = json.loads(content)
+    except (ValueError, RecursionError):
+        value = None
+    servers = value.get("servers") if isinstance(value, dict) else None
+    if not isinstance(servers, dict):
+        _log.warning("damaged, generations seen are forgotten: %s", path)
+        return {}
+    return servers
+
+
+def _too_long(path: Path) -> CacheError:
+    return CacheError(
+        f"longer than {SEEN_BYTES_MAX >> 20} MiB: {path}",
+        hint="remove it only if you trust what the server says today: it guards against older lists",
     )

@@ -12,24 +12,23 @@ import os
 import time
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from contextvars import ContextVar
 from pathlib import Path
 
 from appclient import caching, catalogue, integration, wire
 from appclient import signin as signins
-from appclient.bubbles import Bubbles, bubbles_of
+from appclient.bubbles import Bubbles
+from appclient.changes import all_bubbles, bubbles_of, claim_idle, drop_changes
 from appclient.errors import AgentError, NotSignedInError, UnknownPackageError, storage_error
 from appclient.fetching import Fetching, Urgency
 from appclient.folders import Folders
-from appclient.foldertree import remove_folder
 from appclient.packagefile import read_file
 from appclient.session import Session
 from appclient.signin import SignIn
 from appclient.statistics import Statistics, Tally
 from appclient.wire import Message
 from bubble.cachefile import CacheFolder
-from bubble.errors import BubbleBusyError
-from bubble.launch import is_running
 from bubble.spec import encode_spec
 from packageformat.errors import MillstreamError
 from packageformat.package import Package
@@ -289,36 +288,41 @@ class Service:
     async def _cache_clean(self, question: Message, tell: Tell) -> Message:
         """Drop what neither a published nor a running bubble needs; with "all", all that is not running."""
         async with self._maintaining:
-            packages = await self._packages()
-            by_version = {package.version_id: package for package in packages}
-            kept = set() if question.flag("all") else self._published_versions()
-            names = question.texts("keep")
-            for package in packages:
-                manifest = package.manifest
-                if manifest.name in names or f"{manifest.name} {manifest.version}" in names:
-                    kept.update((package.version_id, *manifest.requires))
-            bubbles = self._folders.bubbles.glob("[0-9a-f]*")
-            running = {folder.name for folder in bubbles if is_running(folder)}
-            for package in packages:
-                if bubble_id((*package.manifest.requires, package.version_id)).hex() in running:
-                    kept.update((package.version_id, *package.manifest.requires))
-            images = {
-                bubble_id((*package.manifest.requires, version)).hex()
-                for version, package in by_version.items()
-                if version in kept
-            }
-            contents, size = await asyncio.to_thread(
-                caching.sweep, [by_version[version] for version in kept if version in by_version], self._cache
-            )
-            dropped = [version for version in by_version if version not in kept]
-            for version in dropped:
-                self._bubbles.heads.forget(version)
-            for image in self._folders.views.glob("[0-9a-f]*"):
-                if image.name not in images | running:
-                    image.unlink(missing_ok=True)
-            self._bubbles.forget_layers()
-            folders = (self._folders.cache, self._folders.state)
-            await asyncio.to_thread(caching.remove_scratch, folders, time.time())
+            with ExitStack() as claims:  # nothing starts while what it needs may go
+                return await self._clean(question, claims)
+
+    async def _clean(self, question: Message, claims: ExitStack) -> Message:
+        packages = await self._packages()
+        by_version = {package.version_id: package for package in packages}
+        kept = set() if question.flag("all") else self._published_versions()
+        names = question.texts("keep")
+        for package in packages:
+            manifest = package.manifest
+            if manifest.name in names or f"{manifest.name} {manifest.version}" in names:
+                kept.update((package.version_id, *manifest.requires))
+        bubbles = all_bubbles(self._folders)
+        busy = await asyncio.to_thread(claim_idle, bubbles, claims)
+        running = {folder.name for folder in busy}
+        for package in packages:
+            if bubble_id((*package.manifest.requires, package.version_id)).hex() in running:
+                kept.update((package.version_id, *package.manifest.requires))
+        images = {
+            bubble_id((*package.manifest.requires, version)).hex()
+            for version, package in by_version.items()
+            if version in kept
+        }
+        contents, size = await asyncio.to_thread(
+            caching.sweep, [by_version[version] for version in kept if version in by_version], self._cache
+        )
+        dropped = [version for version in by_version if version not in kept]
+        for version in dropped:
+            self._bubbles.heads.forget(version)
+        for image in self._folders.views.glob("[0-9a-f]*"):
+            if image.name not in images | running:
+                image.unlink(missing_ok=True)
+        self._bubbles.forget_layers()
+        folders = (self._folders.cache, self._folders.state)
+        await asyncio.to_thread(caching.remove_scratch, folders, time.time())
         return Message("done", {"contents": contents, "bytes": size, "packages": len(dropped)})
 
     def _published_versions(self) -> set[bytes]:
@@ -333,17 +337,11 @@ class Service:
                 await session.current()
             assert session.publishing is not None
             choice = catalogue.choose(session.publishing, question.text("application"))
-            folders = bubbles_of(self._folders, choice.package.name)
-            for folder in folders:
-                if is_running(folder):
-                    raise BubbleBusyError(
-                        f"{choice.application.name} is running", hint="close it first, then try again"
-                    )
-            if question.flag("home"):
-                folders.append(self._bubbles.home_path(choice.package.name))
-            if not question.flag("only_look"):
-                for folder in folders:
-                    await asyncio.to_thread(remove_folder, folder)
+            bubbles = bubbles_of(self._folders, choice.package.name)
+            homes = [self._bubbles.home_path(choice.package.name)] if question.flag("home") else []
+            name, only_look = choice.application.name, question.flag("only_look")
+            await asyncio.to_thread(drop_changes, bubbles, homes, name, only_look=only_look)
         return Message(
-            "done", {"package": choice.package.name, "folders": [str(folder) for folder in folders]}
+            "done",
+            {"package": choice.package.name, "folders": [str(folder) for folder in (*bubbles, *homes)]},
         )

@@ -1,7 +1,8 @@
 """What commands and the agent say to each other: framed JSON over the user's own socket. No I/O here.
 
 A frame is four bytes of length (little endian) and one JSON object with a "kind". A command sends one
-message; the agent answers with any number of "progress" messages and then one "done" or "failed".
+message; the agent answers with any number of "progress" and "working" (a sign of life) messages and then one
+"done" or "failed".
 """
 
 from __future__ import annotations

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
+import os
 import random
+import signal
 import subprocess
 import time
 from collections.abc import Iterator
@@ -114,6 +117,43 @@ def test_reset_is_refused_while_the_application_runs(stage: ClientStage) -> None
     running.terminate()
     running.wait(20)
     running.stdout.close()
+
+
+def test_reset_does_not_touch_an_application_that_is_being_started(stage: ClientStage) -> None:
+    stage.script("echo mine > /usr/share/probe/mine")
+    folder = next((stage.user.home / ".local/state/millstream/bubbles").iterdir())
+    wait_until(lambda: "running" not in stage.client("reset", "probe", stdin="no\n", code=None).stderr)
+    with (folder / "lock").open() as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # as a start does
+        began = time.monotonic()
+        resetting = stage.user.start(
+            stage.user.program("appclient", "reset", "probe", "--yes"), stderr=subprocess.PIPE, text=True
+        )
+        while resetting.poll() is None:
+            asked = time.monotonic()
+            stage.status()
+            assert time.monotonic() - asked < 1.5  # the agent does not wait for the lock
+        assert resetting.returncode == 54
+        assert "running" in resetting.stderr.read()
+        resetting.stderr.close()
+        assert time.monotonic() - began < 10
+    inode = (folder / "lock").stat().st_ino
+    assert stage.script("cat /usr/share/probe/mine") == "mine\n"
+    stage.client("reset", "probe", "--yes")
+    assert (folder / "lock").stat().st_ino == inode
+    stage.script("test ! -e /usr/share/probe/mine")
+
+
+def test_an_agent_that_hangs_is_told_within_seconds_and_ended_by_stop(stage: ClientStage) -> None:
+    (agent,) = stage.agents()
+    os.kill(agent, signal.SIGSTOP)
+    began = time.monotonic()
+    assert f"process {agent}) said nothing" in stage.client("status", code=47).stderr
+    assert time.monotonic() - began < 8
+    stage.client("stop")
+    assert time.monotonic() - began < 16
+    assert stage.agents() == []
+    assert stage.client("run", "probe").stdout == "probe:0\n"
 
 
 def test_offline_what_is_cached_still_runs(stage: ClientStage) -> None:

@@ -117,6 +117,9 @@ def test_who_is_entitled_to_nothing_sees_nothing_and_runs_nothing(stage: ClientS
 def test_without_a_sign_in_every_command_says_what_to_do(stage: ClientStage) -> None:
     for command in (("list",), ("refresh",), ("run", "probe"), ("cache", "list"), ("reset", "x", "--yes")):
         assert "appclient login" in stage.client(*command, code=40).stderr
+    assert "not signed in" in stage.client("status").stdout
+    assert stage.agents() == []  # none is started to say so
+    assert stage.agent_log() == ""
 
 
 @pytest.mark.parametrize("words", [(), ("frobnicate",), ("run",), ("cache",), ("run", "probe", "--frob")])
