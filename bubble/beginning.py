@@ -25,10 +25,21 @@ from bubble.errors import BubbleBusyError, LaunchError, NoFuseError, NoUserNames
 from bubble.identity import Person
 from bubble.keeper import KeeperTask
 from bubble.mountpoints import MOUNT_FILES, MOUNT_FOLDERS
-from bubble.sandbox import namespace_flags
+from bubble.sandbox import (
+    Reach,
+    granted_documents,
+    inside,
+    namespace_flags,
+    pinned_folders,
+    pinned_runtime,
+    standing,
+)
 from bubble.spec import BubbleSpec
 from bubble.view import ViewTask
+from packageformat.encoding import encode
 from packageformat.errors import MillstreamError
+from packageformat.hashing import digest
+from packageformat.policy import Policy, policy_value
 
 RECORD = "running.json"
 """In the bubble's folder while it runs."""
@@ -54,6 +65,8 @@ class Running:
     boot: str  # the boot that both belong to
     flags: int  # namespaces to join
     folder: str  # runtime folder
+    policy: str  # policy_digest of what it was made by
+    documents: list[tuple[str, str, str]]  # mount, path inside, and real path of each document folder
 
 
 def find(record: Path) -> tuple[Running, int] | None:
@@ -84,8 +97,15 @@ def compose(spec: BubbleSpec, who: Person, environment: Mapping[str, str]) -> tu
     for place in (upper, work):
         place.mkdir(exist_ok=True, mode=0o700)
     upper.chmod(0o755)  # the bubble's root folder
-    _check_places(upper, [who.home, *map(str, spec.documents)])
     folder = spec.runtime / secrets.token_hex(4)
+    reach = hostreach.reach(spec, who, folder, environment)
+    documents = granted_documents(spec.policy, reach, hostreach.documents_asked(spec))
+    paths = [place.path for place in documents]
+    _check_places(upper, [str(reach.home), *map(str, paths)])
+    _check_places(
+        spec.home, [str(path.relative_to(reach.home)) for path in paths if inside(path, [reach.home])]
+    )
+    pins = _pins(spec, who, folder, reach, paths)
     with ExitStack() as undo:
         changes = upper_lock(spec.state / UPPER_LOCK)
         undo.callback(os.close, changes)
@@ -105,9 +125,21 @@ def compose(spec: BubbleSpec, who: Person, environment: Mapping[str, str]) -> tu
         undo.enter_context(control)
         with view_door, keeper_door, keeper_control:
             _detached.append(_start_view(spec, folder, view_door, changes, log))
-            keeper = _start_keeper(spec, folder, keeper_door, keeper_control, kept, log)
-        process = _await_keeper(spec, control, keeper)
-        running = Running(process, _start_time(process), _boot(), namespace_flags(spec.policy), str(folder))
+            real = [str(place.real) for place in documents]
+            keeper = _start_keeper(spec, folder, real, pins, keeper_door, keeper_control, kept, log)
+        process, mounted = _await_keeper(spec, control, keeper)
+        running = Running(
+            process,
+            _start_time(process),
+            _boot(),
+            namespace_flags(spec.policy),
+            str(folder),
+            policy_digest(spec.policy),
+            [
+                (str(folder / "shared/documents" / str(n)), str(documents[n].path), str(documents[n].real))
+                for n in mounted
+            ],
+        )
         record = spec.state / RECORD
         scratch = record.with_suffix(".new")
         scratch.write_text(json.dumps(asdict(running)) + "\n")
@@ -147,8 +179,33 @@ def _start_view(
     return _start_detached("bubble.view", asdict(task), [door.fileno(), changes], log)
 
 
+def _pins(
+    spec: BubbleSpec, who: Person, folder: Path, reach: Reach, documents: Sequence[Path]
+) -> list[tuple[str, str, bool]]:
+    """Return what nobody in the bubble may rename, as the keeper wants it."""
+    folders = pinned_folders(spec.policy, reach.home, documents)
+    found = [(*standing(folder, reach.home, path), True) for path in folders]
+    found += [
+        (folder / "shared/run", Path(name), is_folder)
+        for name, is_folder in pinned_runtime(spec.policy, who.uid)
+    ]
+    return [(str(base.relative_to(folder)), str(path), is_folder) for base, path, is_folder in found]
+
+
+def policy_digest(policy: Policy) -> str:
+    """Return what tells two policies apart."""
+    return digest(encode(policy_value(policy))).hex()
+
+
 def _start_keeper(
-    spec: BubbleSpec, folder: Path, door: socket.socket, control: socket.socket, kept: list[int], log: int
+    spec: BubbleSpec,
+    folder: Path,
+    documents: list[str],
+    pins: list[tuple[str, str, bool]],
+    door: socket.socket,
+    control: socket.socket,
+    kept: list[int],
+    log: int,
 ) -> subprocess.Popen[bytes]:
     task = KeeperTask(
         flags=namespace_flags(spec.policy),
@@ -156,6 +213,9 @@ def _start_keeper(
         upper=str(spec.state / "upper"),
         work=str(spec.state / "work"),
         home=str(spec.home),
+        documents=documents,
+        pins=pins,
+        x11=spec.policy.x11,
         lock=str(spec.state / "lock"),
         record=str(spec.state / RECORD),
         control=control.fileno(),
@@ -206,10 +266,13 @@ def memory_file(data: bytes) -> int:
     return descriptor
 
 
-def _await_keeper(spec: BubbleSpec, control: socket.socket, keeper: subprocess.Popen[bytes]) -> int:
-    """Return the id of the bubble's process 1 when the bubble stands."""
+def _await_keeper(
+    spec: BubbleSpec, control: socket.socket, keeper: subprocess.Popen[bytes]
+) -> tuple[int, list[int]]:
+    """Return the id of the bubble's process 1 when the bubble stands, and the documents that were mounted."""
     control.settimeout(COMPOSE_PATIENCE)
     process = 0
+    documents: list[int] = []
     ready = False
     try:
         with control.makefile("rb") as lines:
@@ -219,10 +282,11 @@ def _await_keeper(spec: BubbleSpec, control: socket.socket, keeper: subprocess.P
                     keeper.wait()
                     raise _refusal(spec, told)
                 process = int(told.get("process", process))
+                documents = told.get("documents", documents)
                 ready = told.get("ready", ready)
                 if process and ready:
                     keeper.wait()
-                    return process
+                    return process, documents
     except TimeoutError as error:
         keeper.kill()
         keeper.wait()

@@ -20,6 +20,7 @@ from typing import Any
 
 from bubble import namespaces
 from bubble.errors import LaunchError
+from bubble.mountplace import open_real, place_in
 
 SEARCH_PATH = (
     b"/usr/local/sbin", b"/usr/local/bin", b"/usr/sbin", b"/usr/bin", b"/sbin", b"/bin", b"/usr/local/games",
@@ -28,7 +29,7 @@ SEARCH_PATH = (
 
 
 BWRAP_ENVIRONMENT = {"PATH": "/usr/bin:/bin"}
-"""Bubblewrap's own. It runs before anything is closed off: a package's LD_PRELOAD would be code on the host."""
+"""Bubblewrap's own. It runs before anything is closed off: a package's variable might be code on the host."""
 
 _INHERITED_SIGNALS = (
     signal.SIGPIPE, signal.SIGXFSZ, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGHUP,
@@ -38,9 +39,10 @@ _INHERITED_SIGNALS = (
 
 @dataclass(frozen=True, slots=True)
 class Guest:
-    """A file that the user named: where it lies, and where it appears inside."""
+    """A file that the user named: what it is, and where it appears inside."""
 
-    source: Path  # on the host
+    source: Path  # on the host, without links
+    identity: tuple[int, int]  # its device and inode when it was decided about
     place: Path  # folder of the bubble's runtime folder: root, home or shared/...
     path: Path  # relative to `place`
 
@@ -56,6 +58,7 @@ class Entry:
     folder: Path  # the bubble's runtime folder
     home: Path
     descriptors: Sequence[int]  # beside 0, 1 and 2, to be inherited by bubblewrap
+    sockets: Sequence[Path] = ()  # files below `folder` that bubblewrap needs to mount on
 
 
 def enter(keeper: int, flags: int, entry: Entry) -> int:
@@ -103,6 +106,8 @@ def _enter(keeper: int, flags: int, entry: Entry) -> dict[str, Any]:
     _check_command(root, entry)
     for guest in entry.guests:
         _bind(guest)
+    for place in entry.sockets:
+        os.close(place_in(place.parent, Path(place.name), is_folder=False))
     argv = [entry.bwrap, *entry.arguments, "--", *entry.command]
     for descriptor in entry.descriptors:
         os.set_inheritable(descriptor, True)
@@ -153,15 +158,11 @@ def _bind(guest: Guest) -> None:
     Descriptors are left to the helper's end, which is near.
     """
     try:
-        descriptor = os.open(guest.place, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-        *parents, name = [os.fsencode(part) for part in guest.path.parts]
-        for parent in parents:
-            descriptor = _folder_in(descriptor, parent)
-        make = _folder_in if guest.source.is_dir() else _file_in
-        target = make(descriptor, name)
-        there, here = os.fstat(target), guest.source.stat()
-        if (there.st_dev, there.st_ino) != (here.st_dev, here.st_ino):
-            namespaces.place_mount(namespaces.copy_mount(guest.source), target)
+        source, is_folder = _source(guest)
+        target = place_in(guest.place, guest.path, is_folder=is_folder)
+        there = os.fstat(target)
+        if (there.st_dev, there.st_ino) != guest.identity:
+            namespaces.place_mount(namespaces.copy_mount(source), target)
     except OSError as error:
         raise LaunchError(
             f"{guest.source} cannot be shown in the bubble: {error.strerror}",
@@ -169,19 +170,10 @@ def _bind(guest: Guest) -> None:
         ) from error
 
 
-def _folder_in(folder: int, name: bytes) -> int:
-    """Return a descriptor of the folder `name` in `folder`, made if it is not there."""
-    try:
-        return namespaces.open_within(folder, name, os.O_PATH | os.O_DIRECTORY, links=False)
-    except FileNotFoundError:
-        os.mkdir(name, 0o700, dir_fd=folder)
-        return namespaces.open_within(folder, name, os.O_PATH | os.O_DIRECTORY, links=False)
-
-
-def _file_in(folder: int, name: bytes) -> int:
-    """Return a descriptor of the file `name` in `folder`, made empty if it is not there."""
-    try:
-        return namespaces.open_within(folder, name, links=False)
-    except FileNotFoundError:
-        os.close(os.open(name, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600, dir_fd=folder))
-        return namespaces.open_within(folder, name, links=False)
+def _source(guest: Guest) -> tuple[int, bool]:
+    """Return a descriptor of a named file, the one that was decided about, and whether it is a folder."""
+    source = open_real(guest.source)
+    here = os.fstat(source)
+    if (here.st_dev, here.st_ino) != guest.identity:
+        raise OSError(errno.ESTALE, "it has just been replaced by another", str(guest.source))
+    return source, stat.S_ISDIR(here.st_mode)

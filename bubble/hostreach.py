@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import errno
 import grp
 import os
 import pwd
 import socket
+import stat
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
+from bubble.errors import LaunchError
 from bubble.identity import HostAnswers, Person
-from bubble.sandbox import STARTUP_FILES, Reach
+from bubble.sandbox import STARTUP_FILES, Document, Place, Reach
 from bubble.spec import BubbleSpec
 from bubble.xauthority import display_number
 
 _TEXT_MAX = 1 << 20
+_COOKIE_MAX = 1024  # bytes; PulseAudio's have 256
+_LINKS_MAX = 40  # as the kernel's
 
 
 def person() -> Person:
@@ -48,42 +54,101 @@ def host_answers() -> HostAnswers:
     )
 
 
-def reach(spec: BubbleSpec, who: Person, folder: Path, environment: Mapping[str, str]) -> Reach:
-    """Return what there is for `spec`, for a bubble whose runtime folder is `folder`."""
-    home = Path(who.home)
+def reach(
+    spec: BubbleSpec,
+    who: Person,
+    folder: Path,
+    environment: Mapping[str, str],
+    documents: Sequence[Document] = (),
+) -> Reach:
+    """Return what there is for `spec`, for a bubble whose runtime folder is `folder`.
+
+    `documents` are the document folders that were mounted when the bubble was made.
+    """
+    home = place_of(Path(os.path.normpath(who.home)))
     runtime = Path(environment.get("XDG_RUNTIME_DIR") or f"/run/user/{who.uid}")
-    existing = [home / name for name in STARTUP_FILES if (home / name).exists()]
+    hidden = [place_of(path) for path in spec.hidden]
+    covered = [place.real for place in hidden]
+    covered += [place_of(home.real / name).real for name in STARTUP_FILES]
     return Reach(
         uid=who.uid,
         root=folder / "root",
         shared=folder / "shared",
         etc=folder / "etc",
-        home=home,
+        home=home.path,
+        real_home=home.real,
         private_home=folder / "home",
-        documents=tuple(path for path in spec.documents if _is_plain_folder(path, spec.hidden)),
-        hidden=tuple(path for path in spec.hidden if path.is_dir()),
-        startup_files=tuple(path for path in existing if not path.is_dir()),
-        startup_folders=tuple(path for path in existing if path.is_dir()),
+        documents=tuple(documents),
+        hidden=tuple(sorted({path for place in hidden for path in (place.path, place.real)})),
+        covered_folders=tuple(path for path in covered if path.is_dir()),
+        covered_files=tuple(path for path in covered if path.exists() and not path.is_dir()),
         x11=_x11_socket(environment.get("DISPLAY", "")),
         xauthority=folder / "Xauthority",
         wayland=_socket(runtime / (environment.get("WAYLAND_DISPLAY") or "wayland-0")),
         pulse=_pulse_socket(environment, runtime),
-        pulse_cookie=_file(Path(environment.get("PULSE_COOKIE") or home / ".config/pulse/cookie")),
+        pulse_cookie=_cookie(Path(environment.get("PULSE_COOKIE") or home.real / ".config/pulse/cookie")),
         pipewire=_socket(runtime / "pipewire-0"),
         cups=_socket(Path("/run/cups/cups.sock")),
         bus=_socket(folder / "bus"),
     )
 
 
-def _is_plain_folder(path: Path, hidden: Sequence[Path]) -> bool:
-    """Return whether a document folder is one, and no link to what must stay hidden."""
-    if not path.is_dir():
-        return False
-    real = path.resolve()
-    if real == path:
-        return True
-    secrets = [place.resolve() for place in hidden]
-    return not any(real.is_relative_to(secret) or secret.is_relative_to(real) for secret in secrets)
+def place_of(path: Path) -> Place:
+    """Return what an absolute path leads to, and where the links on the way lie.
+
+    Raises:
+        OSError: a folder on the way cannot be looked into, or the links lead round in a circle.
+    """
+    real = Path("/")
+    links: list[Path] = []
+    ahead = list(reversed(path.parts[1:]))
+    while ahead:
+        part = ahead.pop()
+        if part == "..":
+            real = real.parent
+            continue
+        try:
+            target = os.readlink(real / part)  # noqa: PTH115 - a `.` in it is for `Path` to drop
+        except OSError as error:
+            if error.errno not in (errno.EINVAL, errno.ENOENT, errno.ENOTDIR):
+                raise
+            real /= part
+            continue
+        links.append(real)
+        if len(links) > _LINKS_MAX:
+            raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), str(path))
+        if target.startswith("/"):
+            real = Path("/")
+        ahead += [step for step in reversed(Path(target).parts) if step != "/"]
+    return Place(path, real, tuple(links))
+
+
+def documents_asked(spec: BubbleSpec) -> list[Place]:
+    """Return the document folders that exist."""
+    found = []
+    for path in spec.documents:
+        with suppress(OSError):
+            place = place_of(Path(os.path.normpath(path)))
+            if place.real.is_dir():
+                found.append(place)
+    return found
+
+
+def files_named(files: Sequence[Path]) -> dict[Place, tuple[int, int]]:
+    """Return what the user's files are now, with device and inode.
+
+    Raises:
+        LaunchError: one does not exist.
+    """
+    found = {}
+    for path in files:
+        try:
+            place = place_of(Path(os.path.abspath(path)))  # noqa: PTH100 - links are looked at one by one
+            status = place.real.lstat()
+        except OSError as error:
+            raise LaunchError(f"{path}: {error.strerror}", hint="check the file's name") from error
+        found[place] = (status.st_dev, status.st_ino)
+    return found
 
 
 def xauthority(who: Person, environment: Mapping[str, str]) -> bytes:
@@ -119,11 +184,13 @@ def _socket(place: Path) -> Path | None:
         return None
 
 
-def _file(place: Path) -> Path | None:
+def _cookie(place: Path) -> Path | None:
+    """Return the file if it can be a cookie: no link to some other secret, and small."""
     try:
-        return place if place.is_file() else None
+        status = place.lstat()
     except OSError:
         return None
+    return place if stat.S_ISREG(status.st_mode) and status.st_size <= _COOKIE_MAX else None
 
 
 def _data(place: str) -> bytes:

@@ -22,9 +22,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bubble import fuse, namespaces
+from bubble.mountplace import open_real, pin
 
 LOCK_PATIENCE = 0.02
 """Seconds between two looks at a bubble that seems empty while somebody is about to enter it."""
+
+
+SHARED_SIZE = "25%"
+"""Of the memory, at most, for a bubble's /tmp, /run and /dev/shm together."""
+
+HOST_FOLDERS = ("fonts", "local-fonts", "fonts-cache")
+HOST_FILES = ("Xauthority", "pulse-cookie")
+"""What bubblewrap mounts on in /run/host."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +45,9 @@ class KeeperTask:
     upper: str
     work: str
     home: str  # the private home
+    documents: list[str]  # document folders, paths without links
+    pins: list[tuple[str, str, bool]]  # what nobody inside may rename: base, path in it, whether a folder
+    x11: bool  # whether there is a place for a display's socket
     lock: str  # file whose lock a process holds while it enters
     record: str  # file that says that the bubble runs; removed at the end
     control: int  # socket to the launching process
@@ -53,14 +65,14 @@ def main() -> int:
     control = socket.socket(fileno=task.control)
     door = socket.socket(fileno=task.door)
     try:
-        _compose(task, door)
+        documents = _compose(task, door)
         process = os.fork()
     except _RefusedError as refused:
         step, error = refused.args
-        _tell(control, {"refused": step, "errno": error.errno or 0, "text": str(error.strerror or error)})
+        _tell(control, {"refused": step, "errno": error.errno or 0, "text": _text(step, error)})
         return 1
     if process:
-        _tell(control, {"process": process})
+        _tell(control, {"process": process, "documents": documents})
         return 0
     try:
         with suppress(OSError):
@@ -68,7 +80,7 @@ def main() -> int:
         _settle(task)
     except (_RefusedError, OSError) as refused:
         error = refused.args[1] if isinstance(refused, _RefusedError) else refused
-        _tell(control, {"refused": "proc", "errno": error.errno or 0, "text": str(error.strerror or error)})
+        _tell(control, {"refused": "proc", "errno": error.errno or 0, "text": _text("proc", error)})
         os._exit(1)
     _tell(control, {"ready": True})
     control.close()
@@ -80,8 +92,17 @@ def _step(name: str, error: OSError) -> _RefusedError:
     return _RefusedError(name, error)
 
 
-def _compose(task: KeeperTask, door: socket.socket) -> None:
-    """Make the namespaces and everything that is mounted in them."""
+def _text(step: str, error: OSError) -> str:
+    text = str(error.strerror or error)
+    return f"{error.filename}: {text}" if step == "mounts" and error.filename else text
+
+
+def _compose(task: KeeperTask, door: socket.socket) -> list[int]:
+    """Make the namespaces and everything that is mounted in them.
+
+    Returns:
+        The numbers of the document folders that could be mounted.
+    """
     uid, gid = os.getuid(), os.getgid()
     folder = Path(task.folder)
     try:
@@ -112,22 +133,21 @@ def _compose(task: KeeperTask, door: socket.socket) -> None:
     except OSError as error:
         raise _step("overlay", error) from error
     try:
-        _mount_shared(folder, Path(task.home), uid)
+        _mount_shared(task, folder)
+        return _mount_documents(folder, task.documents)
     except OSError as error:
         raise _step("mounts", error) from error
 
 
-def _mount_shared(folder: Path, home: Path, uid: int) -> None:
+def _mount_shared(task: KeeperTask, folder: Path) -> None:
     """Mount what all sandboxes of the bubble have in common.
 
     The three are shared mounts: a file that a later start brings is mounted here, and appears in the
     sandboxes that run already, whose mounts are slaves of these.
     """
     flags = namespaces.MS_NOSUID | namespaces.MS_NODEV
-    namespaces.mount("tmpfs", folder / "shared", "tmpfs", flags, "mode=0700")
-    namespaces.mount(str(home), folder / "home", "", namespaces.MS_BIND | namespaces.MS_REC)
-    for name in ("root", "shared", "home"):
-        namespaces.mount("none", folder / name, "", namespaces.MS_SHARED)
+    namespaces.mount("tmpfs", folder / "shared", "tmpfs", flags, f"mode=0700,size={SHARED_SIZE}")
+    namespaces.mount(task.home, folder / "home", "", namespaces.MS_BIND | namespaces.MS_REC)
     for name, mode in (("tmp", 0o1777), ("shm", 0o1777), ("run", 0o755)):
         place = folder / "shared" / name
         place.mkdir()
@@ -135,9 +155,47 @@ def _mount_shared(folder: Path, home: Path, uid: int) -> None:
     lock = folder / "shared/run/lock"
     lock.mkdir()
     lock.chmod(0o1777)
-    user = folder / "shared/run/user" / str(uid)
-    user.mkdir(parents=True)
-    user.chmod(0o700)
+    for base, path, is_folder in task.pins:
+        pin(folder / base, Path(path), is_folder=is_folder)
+    for name in HOST_FOLDERS:
+        (folder / "shared/host" / name).mkdir(parents=True)
+    for name in HOST_FILES:
+        (folder / "shared/host" / name).touch()
+    _show_read_only(folder / "shared/host", folder / "shared/run/host")
+    if task.x11:
+        (folder / "shared/x11").mkdir()
+        _show_read_only(folder / "shared/x11", folder / "shared/tmp/.X11-unix")
+    for name in ("root", "shared", "home"):
+        namespaces.mount("none", folder / name, "", namespaces.MS_SHARED | namespaces.MS_REC)
+
+
+def _show_read_only(source: Path, place: Path) -> None:
+    """Bind a folder in which mount points are made where the application sees it, and cannot write."""
+    place.mkdir()
+    namespaces.mount(str(source), place, "", namespaces.MS_BIND)
+    flags = namespaces.MS_REMOUNT | namespaces.MS_BIND | namespaces.MS_RDONLY
+    namespaces.mount("none", place, "", flags | namespaces.MS_NOSUID | namespaces.MS_NODEV)
+
+
+def _mount_documents(folder: Path, documents: list[str]) -> list[int]:
+    """Mount the document folders side by side, each by a descriptor that no link led to.
+
+    One that is gone or has become a link since it was looked at is left out: a bubble does without.
+    """
+    mounted = []
+    (folder / "shared/documents").mkdir()
+    for number, path in enumerate(documents):
+        place = folder / "shared/documents" / str(number)
+        place.mkdir()
+        try:
+            source = open_real(Path(path))
+            target = os.open(place, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+            namespaces.place_mount(namespaces.copy_mount(source), target)
+        except OSError as error:
+            _log(f"{path} is not shown in the bubble: {error.strerror}")
+        else:
+            mounted.append(number)
+    return mounted
 
 
 def _settle(task: KeeperTask) -> None:

@@ -12,14 +12,14 @@ import os
 import shutil
 import signal
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
 from bubble import hostreach
-from bubble.beginning import RECORD, UPPER_LOCK, compose, find, memory_file, upper_lock
+from bubble.beginning import RECORD, UPPER_LOCK, compose, find, memory_file, policy_digest, upper_lock
 from bubble.entrance import Entry, enter
 from bubble.errors import BubbleBusyError, LaunchError
 from bubble.guests import guests
@@ -27,11 +27,12 @@ from bubble.host import Host, probe
 from bubble.identity import HostAnswers, Person, identity_files
 from bubble.identity import environment as bubble_environment
 from bubble.sandbox import (
+    Document,
+    Place,
     Reach,
     bwrap_arguments,
     environment_arguments,
     socket_environment,
-    visible_documents,
 )
 from bubble.seccomp import filter_program
 from bubble.spec import BubbleSpec, decode_spec, encode_spec
@@ -76,10 +77,7 @@ def start(
     if bwrap is None:
         raise LaunchError("bubblewrap is not installed", hint="install the package 'bubblewrap'")
     who = hostreach.person()
-    named = [Path(os.path.abspath(path)) for path in files]  # noqa: PTH100 - links are kept
-    for path in named:
-        if not path.exists():
-            raise LaunchError(f"{path} does not exist", hint="check the file's name")
+    named = hostreach.files_named(files)
     try:
         for folder in (spec.state, spec.home, spec.runtime):
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -98,7 +96,7 @@ def _enter(
     who: Person,
     argv: Sequence[str],
     bwrap: str,
-    named: Sequence[Path],
+    named: Mapping[Place, tuple[int, int]],
     environment: Mapping[str, str],
     cwd: Path | None,
 ) -> tuple[int, int]:
@@ -106,12 +104,17 @@ def _enter(
     host = hostreach.host_answers()
     running, keeper = find(spec.state / RECORD) or compose(spec, who, environment)
     try:
+        if running.policy != policy_digest(spec.policy):
+            raise BubbleBusyError(
+                "this application runs by a policy that has been changed since",
+                hint="close all its windows, then start it again",
+            )
         folder = Path(running.folder)
-        reach = hostreach.reach(spec, who, folder, environment)
+        documents = [Document(*map(Path, paths)) for paths in running.documents]
+        reach = hostreach.reach(spec, who, folder, environment, documents)
         _write_identity(spec, who, host, folder)
         _write_xauthority(spec, who, folder, environment)
         display = environment.get("DISPLAY", "")
-        guests(spec.policy, reach, folder, [path.resolve() for path in named])  # links into hidden places
         inward, outward = os.pipe()
         # By descriptor, not in arguments: the application sees the processes of its bubble.
         variables = bubble_environment(
@@ -138,6 +141,7 @@ def _enter(
                 folder=folder,
                 home=reach.home,
                 descriptors=(sandbox, program, outward),
+                sockets=(folder / "shared/x11" / reach.x11.name,) if spec.policy.x11 and reach.x11 else (),
             )
             child = enter(keeper, running.flags, entry)
         except BaseException:
@@ -200,9 +204,10 @@ def _write_xauthority(spec: BubbleSpec, who: Person, folder: Path, environment: 
     place.write_bytes(data)
 
 
-def _working_folder(policy: Policy, reach: Reach, named: Sequence[Path], cwd: Path | None) -> str:
+def _working_folder(policy: Policy, reach: Reach, named: Iterable[Place], cwd: Path | None) -> str:
     """Return `cwd` if it is the same folder inside, else the home."""
-    shown = [*visible_documents(policy, reach), *(path for path in named if path.is_dir())]
+    shown = [document.path for document in reach.documents]
+    shown += [place.path for place in named if place.real.is_dir()]
     if policy.home == "full":
         shown.append(reach.home)
     if cwd is not None and any(cwd.is_relative_to(place) for place in shown):

@@ -27,6 +27,7 @@ MS_RDONLY = 1
 MS_NOSUID = 2
 MS_NODEV = 4
 MS_NOEXEC = 8
+MS_REMOUNT = 0x20
 MS_BIND = 0x1000
 MS_REC = 0x4000
 MS_PRIVATE = 1 << 18
@@ -39,6 +40,7 @@ _MOVE_MOUNT_T_EMPTY_PATH = 0x40
 _OPEN_TREE_CLONE = 1
 _OPEN_TREE_CLOEXEC = os.O_CLOEXEC
 _AT_EMPTY_PATH = 0x1000
+_AT_RECURSIVE = 0x8000
 _RESOLVE_NO_MAGICLINKS = 0x02
 _RESOLVE_NO_SYMLINKS = 0x04
 _RESOLVE_BENEATH = 0x08
@@ -143,16 +145,16 @@ def open_within(folder: int, path: bytes, flags: int = os.O_PATH, *, links: bool
     )
 
 
-def copy_mount(path: Path) -> int:
-    """Return a descriptor of a new mount, not placed yet, that shows the file or folder at `path`."""
+def copy_mount(place: int) -> int:
+    """Return a descriptor of a new mount, not placed yet, of a file or folder and what is mounted in it."""
     return _check(
         _libc.syscall(
             ctypes.c_long(_SYS_OPEN_TREE),
-            ctypes.c_int(-100),
-            os.fsencode(path),
-            ctypes.c_uint(_OPEN_TREE_CLONE | _OPEN_TREE_CLOEXEC),
+            ctypes.c_int(place),
+            b"",
+            ctypes.c_uint(_OPEN_TREE_CLONE | _OPEN_TREE_CLOEXEC | _AT_EMPTY_PATH | _AT_RECURSIVE),
         ),
-        f"open_tree {path}",
+        "open_tree",
     )
 
 

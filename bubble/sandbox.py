@@ -7,7 +7,7 @@ starts from nothing; each line that lets something in stands under the policy th
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -38,9 +38,34 @@ STARTUP_FILES = (
     ".profile", ".bash_profile", ".bash_login", ".bashrc", ".bash_logout", ".bash_aliases", ".zshenv",
     ".zprofile", ".zshrc", ".zlogin", ".zlogout", ".kshrc", ".cshrc", ".tcshrc", ".login", ".xprofile",
     ".xsession", ".xinitrc", ".config/fish/config.fish", ".config/environment.d", ".config/autostart",
-    ".config/systemd", ".ssh", ".gnupg",
+    ".config/systemd", ".config/plasma-workspace", ".config/user-dirs.dirs", ".local/share/applications",
+    ".local/share/dbus-1", ".local/share/systemd", ".local/bin", ".pam_environment", ".ssh", ".gnupg",
 )  # fmt: skip
-"""Below a home that policy opens fully: never visible, for writing one is getting out of the bubble."""
+"""Never visible below a home that policy opens fully: writing one is getting out of the bubble."""
+
+OWN_PLACES = tuple(
+    Path("/", name)
+    for name in "usr etc bin sbin lib lib32 lib64 libx32 dev proc sys boot var run tmp".split()  # noqa: SIM905
+)
+"""The bubble has these of its own; a host's folder there is not shown in their place."""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A file or folder of the host's by the name that somebody gave it, and what that name leads to."""
+
+    path: Path  # absolute, no `..`
+    real: Path  # the same without links
+    links: tuple[Path, ...] = ()  # the real folders in which the links on the way lie
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """A document folder that is mounted in a bubble."""
+
+    source: Path  # mount that the keeper made of it
+    path: Path  # where it appears
+    real: Path  # which folder of the host it is
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,11 +77,12 @@ class Reach:
     shared: Path  # folder with `tmp`, `run`, `shm`: one for all processes of the bubble
     etc: Path  # folder with IDENTITY_FILES and FONT_FILE
     home: Path  # the user's real home: its path inside, its content only if policy says so
+    real_home: Path  # the same without links
     private_home: Path
-    documents: tuple[Path, ...] = ()
-    hidden: tuple[Path, ...] = ()
-    startup_files: tuple[Path, ...] = ()  # those of STARTUP_FILES that exist
-    startup_folders: tuple[Path, ...] = ()
+    documents: tuple[Document, ...] = ()
+    hidden: tuple[Path, ...] = ()  # as named and without links, whether they exist or not
+    covered_folders: tuple[Path, ...] = ()  # without links: the hidden ones and STARTUP_FILES that exist
+    covered_files: tuple[Path, ...] = ()
     x11: Path | None = None  # the display's socket
     xauthority: Path | None = None  # the bubble's own copy
     wayland: Path | None = None
@@ -124,6 +150,7 @@ def bwrap_arguments(policy: Policy, reach: Reach) -> list[str]:
         arguments += ["--ro-bind", str(reach.cups), "/run/cups/cups.sock"]
     if policy.dbus_session and reach.bus is not None:
         arguments += ["--ro-bind", str(reach.bus), f"{user}/bus"]
+    arguments += ["--remount-ro", "/dev"]
     return arguments
 
 
@@ -161,41 +188,119 @@ def socket_environment(policy: Policy, reach: Reach, display: str) -> dict[str, 
     return made
 
 
-def visible_documents(policy: Policy, reach: Reach) -> tuple[Path, ...]:
-    """Return the document folders that are bound in.
+def granted_documents(policy: Policy, reach: Reach, asked: Sequence[Place]) -> tuple[Place, ...]:
+    """Return the document folders that are to be mounted in the bubble, in the order of their paths.
 
-    Not among them: a folder that holds the home itself (user-dirs.dirs says `$HOME` for a folder that is
-    turned off), the root, one that holds or lies in a hidden folder's place.
+    The names come from a file in the home and lead through folders in which applications write: what is
+    not certainly a document folder is left out. Not among them: the home, what holds it, what is hidden
+    in it (names with a dot); places that a bubble has of its own; what lies in the client's folders;
+    a link that lies where an application may have put it; a folder inside another that is granted.
     """
     if policy.home == "private":
         return ()
-    kept = []
-    for path in reach.documents:
-        if path in (Path("/"), reach.home) or path in reach.home.parents:
+    writable = [place.real for place in asked]
+    if policy.home == "full":
+        writable.append(reach.real_home)
+    granted: list[Place] = []
+    for place in sorted(set(asked), key=lambda place: place.path):
+        if not all(_may_be_documents(reach, path) for path in (place.path, place.real)):
             continue
-        if any(path == hidden or hidden in path.parents for hidden in reach.hidden):
+        if any(inside(link, writable) for link in place.links):
             continue
-        kept.append(path)
-    return tuple(sorted(set(kept)))
+        if inside(place.path, [other.path for other in granted]):
+            continue
+        if policy.home == "full" and place.path.is_relative_to(reach.home):
+            continue  # is there already
+        granted.append(place)
+    return tuple(granted)
+
+
+def _may_be_documents(reach: Reach, path: Path) -> bool:
+    for home in (reach.home, reach.real_home):
+        if home.is_relative_to(path):
+            return False
+        if path.is_relative_to(home):
+            return not inside(path, reach.hidden) and not path.relative_to(home).parts[0].startswith(".")
+    if inside(path, reach.hidden):
+        return False
+    return path.is_relative_to("/run/media") or not inside(path, OWN_PLACES)
+
+
+def inside(path: Path, places: Iterable[Path]) -> bool:
+    """Return whether `path` is one of `places` or lies in one of them."""
+    return any(path.is_relative_to(place) for place in places)
+
+
+def standing(folder: Path, home: Path, path: Path) -> tuple[Path, Path]:
+    """Return where the mount at `path` in a bubble stands: a folder of its runtime `folder`, and the rest."""
+    for place, name in ((home, "home"), (Path("/tmp"), "shared/tmp"), (Path("/run"), "shared/run")):  # noqa: S108
+        if path.is_relative_to(place):
+            return folder / name, path.relative_to(place)
+    return folder / "root", path.relative_to("/")
+
+
+def pinned_folders(policy: Policy, home: Path, documents: Iterable[Path]) -> tuple[Path, ...]:
+    """Return the folders that must not be renamed in a bubble, those that hold others first.
+
+    Bubblewrap makes what it mounts on, and follows links: where an application of the bubble could put one,
+    the next start would make files on the host.
+    """
+    mounted = [Path("/etc/passwd"), Path(FONT_PLACE), home]
+    mounted += [path for path in documents if policy.home != "full" or not path.is_relative_to(home)]
+    found = {parent for path in mounted for parent in path.parents}
+    return tuple(sorted(found - {Path("/"), Path("/tmp"), Path("/run"), home}))  # noqa: S108 - mounts anyway
+
+
+def pinned_runtime(policy: Policy, uid: int) -> tuple[tuple[str, bool], ...]:
+    """Return what stands firm below /run, outer ones first: name and whether it is a folder.
+
+    Everything that bubblewrap mounts a socket on, for the reason that `pinned_folders` gives.
+    """
+    user = f"user/{uid}"
+    found = [("user", True), (user, True)]
+    if policy.wayland:
+        found.append((f"{user}/wayland-0", False))
+    if policy.sound:
+        found += [(f"{user}/pulse", True), (f"{user}/pulse/native", False), (f"{user}/pipewire-0", False)]
+    if policy.dbus_session:
+        found.append((f"{user}/bus", False))
+    if policy.printing:
+        found += [("cups", True), ("cups/cups.sock", False)]
+    return tuple(found)
 
 
 def _home(policy: Policy, reach: Reach) -> list[str]:
     home = str(reach.home)
-    documents = visible_documents(policy, reach)
+    shown = [(document.real, document.path) for document in reach.documents]
     if policy.home == "full":
-        arguments = ["--bind", home, home]
-        shown: Iterable[Path] = (reach.home, *documents)
+        arguments = ["--bind", str(reach.real_home), home]
+        shown.append((reach.real_home, reach.home))
     else:
         arguments = ["--bind", str(reach.private_home), home]
-        shown = documents
-    for path in documents:
-        arguments += ["--bind", str(path), str(path)]
-    for path in sorted(reach.hidden):
-        if any(place in path.parents for place in shown):
-            arguments += ["--tmpfs", str(path), "--remount-ro", str(path)]
-    if policy.home == "full":
-        for path in reach.startup_files:
-            arguments += ["--ro-bind", "/dev/null", str(path)]
-        for path in reach.startup_folders:
-            arguments += ["--tmpfs", str(path), "--remount-ro", str(path)]
+    for document in reach.documents:
+        arguments += ["--bind", str(document.source), str(document.path)]
+    for real, path in sorted(set(shown)):
+        arguments += _covers(reach, real, path)
+    return arguments
+
+
+def _covers(reach: Reach, real: Path, path: Path) -> list[str]:
+    """Return what covers the hidden places in the host's folder `real`, which is shown at `path`."""
+    folders = [place for place in reach.covered_folders if place != real and place.is_relative_to(real)]
+    folders = [place for place in folders if not inside(place, set(folders) - {place})]
+    files = [
+        place for place in reach.covered_files if place.is_relative_to(real) and not inside(place, folders)
+    ]
+    arguments: list[str] = []
+    # A folder that holds a covered place is a mount point too: else the application renames it and looks in.
+    holders = {
+        parent for place in (*folders, *files) for parent in place.parents if parent.is_relative_to(real)
+    }
+    for holder in sorted(holders - {real}):
+        arguments += ["--bind", str(holder), str(path / holder.relative_to(real))]
+    for place in sorted(set(folders)):
+        at = str(path / place.relative_to(real))
+        arguments += ["--tmpfs", at, "--remount-ro", at]
+    for place in sorted(set(files)):
+        arguments += ["--ro-bind", "/dev/null", str(path / place.relative_to(real))]
     return arguments

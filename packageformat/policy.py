@@ -20,7 +20,7 @@ _LOADERS = frozenset({
     "GLIBC_TUNABLES", "GCONV_PATH", "GETCONF_DIR", "HOSTALIASES", "LOCALDOMAIN", "LOCPATH", "MALLOC_TRACE",
     "NIS_PATH", "NLSPATH", "RESOLV_HOST_CONF", "RES_OPTIONS", "TZDIR",
 })  # fmt: skip
-"""What the C library drops in programs of another's rights (glibc, sysdeps/generic/unsecvars.h); besides LD_*.
+"""What the C library drops in set-id programs (glibc, sysdeps/generic/unsecvars.h); besides LD_*.
 
 A policy's variables are of the application alone. Should they ever reach a program of the host's, none may
 load code or open files there.

@@ -13,7 +13,7 @@ import pytest
 
 from tests.accounts import Account, demonstration_account
 from tests.smallbubble import Bubble, Stand, small_system, stand
-from tests.system.test_bubble_isolation import Open, allowing, ended, python, said
+from tests.system.test_bubble_isolation import Open, allowing, ended, said
 
 
 @pytest.fixture(scope="module")
@@ -94,3 +94,171 @@ def test_a_descriptor_that_the_caller_had_open_is_not_the_applications(bubble, a
     done = account.run(["sh", "-c", 'exec 6<"$HOME" 9<"$HOME/secret"; exec "$@"', "sh", *argv])
     assert done.stdout.split() == ["0", "1", "2", "3"]
     assert "secret" not in done.stdout
+
+
+def test_a_document_folder_that_an_application_has_made_a_link_is_left_out(bubble, account):
+    documents = put(account, "Documents")
+    put(account, ".ssh/id", "key\n")
+    put(account, "private/diary", "diary\n")
+    secrets = account.home / "private"
+    asked = (documents, documents / "Templates", documents / "Videos", account.home / "Music")
+    links = "ln -s ../.ssh Templates; ln -s ../private Videos"
+    planting = f"mkdir ~/.ssh ~/private; cd ~/Documents; {links}; echo planted"
+    granted = changed(bubble, documents=asked)
+    assert said(granted, "sh", "-c", planting) == "planted\n"
+    assert ended(bubble)
+    linked(account, "Music", ".ssh")
+    looking = (
+        "cat ~/Documents/Templates/id ~/Documents/Videos/diary ~/Music/id; echo x > ~/Documents/Templates/rc"
+    )
+    for home in ("documents", "full"):
+        made = changed(granted, policy=replace(granted.spec.policy, home=home))
+        out = made.run("sh", "-c", looking + "; echo up").stdout
+        assert "key" not in out
+        assert "up" in out
+        assert ended(bubble)
+    assert "diary" not in granted.run("sh", "-c", looking).stdout
+    assert sorted(path.name for path in (account.home / ".ssh").iterdir()) == ["id"]
+    assert (secrets / "diary").read_text() == "diary\n"
+
+
+def test_a_document_folder_that_the_user_has_made_a_link_is_shown(bubble, account):
+    put(account, "disk/papers/letter", "letter\n")
+    link = linked(account, "Documents", "disk/papers")
+    assert said(changed(bubble, documents=(link,)), "cat", str(link / "letter")) == "letter\n"
+
+
+def test_document_folders_are_no_way_to_the_system_nor_to_hidden_folders(bubble, account):
+    put(account, ".config/app/token", "token\n")
+    asked = tuple(
+        map(
+            Path,
+            ("/", "/home", "/etc", "/usr", "/run", "/tmp", "/proc", account.home, account.home / ".config"),
+        )
+    )
+    granted = changed(bubble, documents=asked)
+    assert said(granted, "sh", "-c", "cat ~/.config/app/token 2>/dev/null || echo none") == "none\n"
+    assert ":" in said(granted, "head", "-1", "/etc/passwd")
+
+
+def test_one_application_cannot_keep_the_others_from_starting(bubble, account):
+    documents = put(account, "Documents")
+    put(account, ".cache")
+    linked(account, "Documents/Templates", account.home / ".cache")
+    linked(account, "Documents/Round", "Round")
+    linked(account, "Documents/Nowhere", "/nowhere/at/all")
+    asked = (documents, *(documents / name for name in ("Templates", "Round", "Nowhere", "Absent")))
+    assert said(changed(bubble, documents=asked), "echo", "up") == "up\n"
+
+
+def test_a_named_link_to_the_home_does_not_open_the_home(bubble, account):
+    put(account, "note", "note\n")
+    put(account, "src")
+    link = linked(account, "src/project", account.home)
+    done = bubble.run("sh", "-c", f"cat {link}/note", files=[link])
+    assert "note\n" not in done.stdout
+
+
+def test_a_named_link_to_a_startup_file_or_a_hidden_folder_is_refused(bubble, account):
+    put(account, ".bashrc", "real\n")
+    put(account, ".config/app/token", "token\n")
+    put(account, "dotfiles/zshrc", "real\n")
+    linked(account, ".zshrc", "dotfiles/zshrc")
+    for target in (".bashrc", ".config/app", "dotfiles/zshrc"):
+        link = linked(account, "evil.png", target)
+        done = bubble.run("sh", "-c", f"cat {link}; echo evil > {link}", files=[link])
+        assert (done.returncode, done.stdout) == (53, "")
+        assert "is not followed" in done.stderr
+        link.unlink()
+    assert (account.home / ".bashrc").read_text() == "real\n"
+
+
+def test_a_named_link_in_a_document_folder_is_not_followed_out_of_it(bubble, account):
+    documents = put(account, "Documents")
+    put(account, "private/diary", "diary\n")
+    link = linked(account, "Documents/report", "../private/diary")
+    done = changed(bubble, documents=(documents,)).run("cat", str(link), files=[link])
+    assert (done.returncode, done.stdout) == (53, "")
+
+
+def test_a_named_link_of_the_users_to_a_plain_file_works(bubble, account):
+    put(account, "papers/letter", "letter\n")
+    link = linked(account, "latest", "papers/letter")
+    assert said(bubble, "cat", str(link), files=[link]) == "letter\n"
+
+
+def test_hidden_folders_stay_hidden_behind_links(bubble, account):
+    """~/.cache -> ~/scratch, as on machines whose home is on a server."""
+    put(account, "scratch/ours/key", "key\n")
+    linked(account, ".cache", "scratch")
+    hidden = (*bubble.spec.hidden, account.home / ".cache/ours")
+    full = changed(allowing(bubble, home="full"), hidden=hidden)
+    script = "cat ~/.cache/ours/key ~/scratch/ours/key; mv ~/scratch ~/s2; cat ~/s2/ours/key"
+    assert full.run("sh", "-c", script).stdout == ""
+    assert ended(bubble)
+    documents = changed(bubble, hidden=hidden, documents=(account.home / "scratch",))
+    assert documents.run("sh", "-c", "cat ~/scratch/ours/key").stdout == ""
+    named = account.home / "scratch/ours/key"
+    refused = changed(bubble, hidden=hidden).run("cat", str(named), files=[named])
+    assert (refused.returncode, refused.stdout) == (53, "")
+
+
+def test_in_a_full_home_hidden_folders_do_not_move_with_their_parents(bubble, account):
+    put(account, ".config/systemd/user/x.service", "unit\n")
+    put(account, ".config/other", "other\n")
+    full = allowing(bubble, home="full")
+    script = "mv ~/.config ~/.c2 && cat ~/.c2/systemd/user/x.service; cat ~/.config/other"
+    assert full.run("sh", "-c", script).stdout == "other\n"
+    assert (account.home / ".config/systemd/user/x.service").exists()
+
+
+def test_a_full_home_starts_when_a_startup_file_is_a_link(bubble, account):
+    put(account, "dot/zshrc", "real\n")
+    linked(account, ".zshrc", "dot/zshrc")
+    linked(account, ".zshenv", "/nowhere")
+    full = allowing(bubble, home="full")
+    done = full.run(
+        "sh", "-c", "cat ~/.zshrc; echo evil > ~/.zshrc; mv ~/dot ~/d2; echo evil > ~/d2/zshrc; echo up"
+    )
+    assert done.stdout == "up\n"
+    assert (account.home / "dot/zshrc").read_text() == "real\n"
+
+
+def test_a_sound_cookie_that_is_a_link_is_not_shown(bubble, account):
+    put(account, ".ssh/id", "key\n")
+    put(account, ".config/pulse")
+    linked(account, ".config/pulse/cookie", "../../.ssh/id")
+    made = allowing(bubble, sound=True)
+    assert said(made, "sh", "-c", "cat /run/host/pulse-cookie; echo up") == "up\n"
+
+
+def test_a_policy_that_was_narrowed_is_not_joined(bubble):
+    wide = allowing(bubble, network=True)
+    window = Open(wide)
+    done = bubble.run("echo", "joined")
+    assert (done.returncode, done.stdout) == (54, "")
+    assert "close all its windows" in done.stderr
+    assert said(wide, "echo", "joined") == "joined\n"
+    assert window.end() == 0
+
+
+@pytest.mark.parametrize(
+    "moved", ["/run/host", "/run/user", "/run/user/$(id -u)", "/tmp/.X11-unix", "/etc", "/etc/fonts", "/home"]
+)
+def test_a_running_application_cannot_lead_the_next_start_out(bubble, account, moved):
+    """Bubblewrap follows links when it makes what it mounts on: /oldroot is the host then."""
+    planted = put(account, "planted")
+    made = allowing(bubble, x11=True, wayland=True, sound=True, dbus_session=True, printing=True)
+    window = Open(made)
+    told = window.ask(f"mv {moved} /m2 2>/dev/null; ln -s /oldroot{planted} {moved} 2>/dev/null; echo tried")
+    assert told == "tried"
+    assert said(made, "echo", "joined") == "joined\n"
+    assert list(planted.iterdir()) == []
+    link = f"ln -s /oldroot{planted}/new"
+    window.ask(
+        f"cd /run/user/*; for name in * pulse/native; do rm -rf $name; {link} $name; done; "
+        f"{link} /run/host/new; {link} /tmp/.X11-unix/X9; echo tried"
+    )
+    assert said(made, "echo", "joined") == "joined\n"
+    assert list(planted.iterdir()) == []
+    assert window.end() == 0

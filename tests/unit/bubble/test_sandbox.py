@@ -9,11 +9,16 @@ from bubble import namespaces
 from bubble.errors import LaunchError
 from bubble.guests import guests
 from bubble.sandbox import (
+    Document,
+    Place,
     Reach,
     bwrap_arguments,
+    environment_arguments,
+    granted_documents,
     namespace_flags,
+    pinned_folders,
+    pinned_runtime,
     socket_environment,
-    visible_documents,
 )
 from packageformat.policy import Policy
 
@@ -21,17 +26,24 @@ FOLDER = Path("/run/user/1000/m/b")
 HOME = Path("/home/ann")
 DENY = Policy(home="private", fonts=False)
 
+DOCUMENTS = tuple(
+    Document(FOLDER / f"shared/documents/{number}", HOME / name, HOME / name)
+    for number, name in enumerate(("Documents", "Downloads"))
+)
+HIDDEN = (HOME / ".local/state/millstream", HOME / ".cache/millstream")
+
 EVERYTHING = Reach(
     uid=1000,
     root=FOLDER / "root",
     shared=FOLDER / "shared",
     etc=FOLDER / "etc",
     home=HOME,
+    real_home=HOME,
     private_home=FOLDER / "home",
-    documents=(HOME / "Documents", HOME / "Downloads"),
-    hidden=(HOME / ".local/state/millstream", HOME / ".cache/millstream"),
-    startup_files=(HOME / ".bashrc",),
-    startup_folders=(HOME / ".ssh",),
+    documents=DOCUMENTS,
+    hidden=HIDDEN,
+    covered_files=(HOME / ".bashrc",),
+    covered_folders=(*HIDDEN, HOME / ".ssh"),
     x11=Path("/tmp/.X11-unix/X7"),
     xauthority=FOLDER / "Xauthority",
     wayland=Path("/run/user/1000/wayland-1"),
@@ -45,7 +57,9 @@ EVERYTHING = Reach(
 
 def added(policy: Policy, reach: Reach = EVERYTHING) -> list[str]:
     """Return what a policy adds to the arguments of nothing granted."""
-    before = triples(bwrap_arguments(DENY, reach))
+    if policy.home == "private":
+        reach = replace(reach, documents=())
+    before = triples(bwrap_arguments(DENY, replace(reach, documents=())))
     return [item for item in triples(bwrap_arguments(policy, reach)) if item not in before]
 
 
@@ -61,7 +75,7 @@ def triples(arguments: list[str]) -> list[str]:
 
 
 def test_nothing_granted_is_exactly_this():
-    assert triples(bwrap_arguments(DENY, EVERYTHING)) == [
+    assert triples(bwrap_arguments(DENY, replace(EVERYTHING, documents=()))) == [
         "--unshare-user",
         "--cap-drop ALL",
         "--disable-userns",
@@ -86,6 +100,7 @@ def test_nothing_granted_is_exactly_this():
         "--ro-bind /run/user/1000/m/b/etc/machine-id /etc/machine-id",
         "--ro-bind /run/user/1000/m/b/etc/fonts.conf /etc/fonts/conf.d/05-millstream-host.conf",
         "--bind /run/user/1000/m/b/home /home/ann",
+        "--remount-ro /dev",
     ]
     assert socket_environment(DENY, EVERYTHING, ":7") == {"DBUS_SESSION_BUS_ADDRESS": "disabled:"}
 
@@ -149,8 +164,8 @@ def test_a_bubble_has_no_network_unless_policy_grants_it():
         (
             Policy(home="documents", fonts=False),
             [
-                "--bind /home/ann/Documents /home/ann/Documents",
-                "--bind /home/ann/Downloads /home/ann/Downloads",
+                "--bind /run/user/1000/m/b/shared/documents/0 /home/ann/Documents",
+                "--bind /run/user/1000/m/b/shared/documents/1 /home/ann/Downloads",
             ],
             {},
         ),
@@ -171,6 +186,7 @@ def test_what_the_host_does_not_have_is_left_out():
         shared=FOLDER / "shared",
         etc=FOLDER / "etc",
         home=HOME,
+        real_home=HOME,
         private_home=FOLDER / "home",
     )
     granted = Policy(
@@ -201,26 +217,80 @@ def test_a_full_home_hides_the_clients_folders_and_the_startup_files():
         assert f"--remount-ro {hidden}" in found
     assert "--ro-bind /dev/null /home/ann/.bashrc" in found
     assert "--tmpfs /home/ann/.ssh" in found
+    pins = [item for item in found if item.startswith("--bind /home/ann/.")]
+    assert pins == [f"--bind {HOME / name} {HOME / name}" for name in (".cache", ".local", ".local/state")]
 
 
-def test_a_document_folder_never_opens_the_home_or_what_is_hidden():
-    strange = (
-        HOME,
-        Path("/"),
-        Path("/home"),
-        HOME / ".cache/millstream/x",
-        HOME / ".cache",
-        HOME / "Documents",
+def test_what_is_covered_is_covered_wherever_its_real_folder_is_shown():
+    shown = Document(FOLDER / "shared/documents/0", HOME / "Papers", Path("/disk/papers"))
+    reach = replace(
+        EVERYTHING,
+        documents=(shown,),
+        covered_folders=(Path("/disk/papers/a/ours"), Path("/disk/papers/a/ours/deeper")),
+        covered_files=(Path("/disk/papers/rc"), Path("/disk/papers/a/ours/rc")),
     )
-    reach = replace(EVERYTHING, documents=strange)
-    assert visible_documents(Policy(), reach) == (HOME / ".cache", HOME / "Documents")
     found = triples(bwrap_arguments(Policy(), reach))
-    place = found.index(f"--bind {HOME}/.cache {HOME}/.cache")
-    assert found.index(f"--tmpfs {HOME}/.cache/millstream") > place
+    first = found.index("--bind /run/user/1000/m/b/shared/documents/0 /home/ann/Papers") + 1
+    assert found[first : first + 5] == [
+        "--bind /disk/papers/a /home/ann/Papers/a",
+        "--tmpfs /home/ann/Papers/a/ours",
+        "--remount-ro /home/ann/Papers/a/ours",
+        "--ro-bind /dev/null /home/ann/Papers/rc",
+        "--ro-bind-try /usr/share/fonts /run/host/fonts",
+    ]
+
+
+def granted(*asked: Place, policy: Policy | None = None) -> list[Path]:
+    return [place.path for place in granted_documents(policy or Policy(), EVERYTHING, asked)]
+
+
+def plain(path: Path | str) -> Place:
+    return Place(Path(path), Path(path))
+
+
+def test_a_document_folder_never_opens_the_home_or_what_is_hidden_or_the_system():
+    strange = (
+        HOME, "/", "/home", HOME / ".cache/millstream/x", HOME / ".cache", HOME / ".ssh", "/etc", "/usr/x",
+        "/proc", "/run/user/1000", "/tmp/x", "/dev",
+    )  # fmt: skip
+    assert granted(*map(plain, strange)) == []
+    for target in strange:
+        assert granted(Place(HOME / "Music", Path(target), (HOME,))) == []
+    usual = (HOME / "Documents", Path("/data/music"), Path("/run/media/ann/stick"))
+    assert granted(*map(plain, usual)) == sorted(usual)
+    assert granted(*map(plain, usual), policy=DENY) == []
+
+
+def test_a_document_folder_that_is_a_link_is_granted_only_where_no_application_writes():
+    users = Place(HOME / "Documents", Path("/data/documents"), (HOME,))
+    assert granted(users) == [HOME / "Documents"]
+    assert granted(users, policy=Policy(home="full")) == []
+    planted = Place(HOME / "Documents/Videos", Path("/data/secret"), (HOME / "Documents",))
+    assert granted(plain(HOME / "Documents"), planted) == [HOME / "Documents"]
+    behind = Place(HOME / "Documents/Videos", Path("/data/secret"), (HOME, Path("/data/documents")))
+    assert granted(users, behind) == [HOME / "Documents"]
+
+
+def test_a_document_folder_in_another_is_there_already():
+    assert granted(plain(HOME / "Documents"), plain(HOME / "Documents/Templates")) == [HOME / "Documents"]
+
+
+def test_the_folders_that_hold_mounts_are_pinned():
+    assert pinned_folders(Policy(), HOME, [HOME / "a/b/Documents", Path("/data/x")]) == tuple(
+        map(Path, ("/data", "/etc", "/etc/fonts", "/etc/fonts/conf.d", "/home", HOME / "a", HOME / "a/b"))
+    )
+    assert pinned_runtime(DENY, 1000) == (("user", True), ("user/1000", True))
+    assert ("user/1000/bus", False) in pinned_runtime(Policy(dbus_session=True), 1000)
+
+
+def test_variables_go_to_the_application_by_arguments():
+    made = environment_arguments({"A": "1", "B": ""})
+    assert made == ["--clearenv", "--setenv", "A", "1", "--setenv", "B", ""]
 
 
 def named(*paths: str, policy: Policy | None = None) -> list[tuple[str, str]]:
-    found = guests(policy or Policy(), EVERYTHING, FOLDER, [Path(path) for path in paths])
+    files = {plain(path): (1, 2) for path in paths}
+    found = guests(policy or Policy(), EVERYTHING, FOLDER, files)
     return [(str(guest.place.relative_to(FOLDER)), str(guest.path)) for guest in found]
 
 
@@ -252,3 +322,24 @@ def test_named_files_that_are_visible_anyway_or_the_bubbles_own_are_left_alone()
 def test_the_clients_own_files_are_refused(path):
     with pytest.raises(LaunchError, match="never shown"):
         named(path)
+
+
+@pytest.mark.parametrize(
+    ("real", "link"),
+    [
+        ("/home/ann/.bashrc", "/home/ann"),
+        ("/home/ann/.config/x", "/data"),
+        ("/home/ann/private/diary", "/home/ann/Documents"),
+        ("/data/secret", "/home/ann/Documents/deep"),
+    ],
+)
+def test_a_link_is_not_followed_to_what_an_application_could_want(real, link):
+    with pytest.raises(LaunchError, match="not followed"):
+        guests(Policy(), EVERYTHING, FOLDER, {Place(Path("/data/x.png"), Path(real), (Path(link),)): (1, 2)})
+
+
+def test_a_link_to_the_home_or_to_the_clients_folders_opens_neither():
+    link = (HOME / "src",)
+    assert guests(Policy(), EVERYTHING, FOLDER, {Place(HOME / "src/project", HOME, link): (1, 2)}) == []
+    with pytest.raises(LaunchError, match="never shown"):
+        guests(Policy(), EVERYTHING, FOLDER, {Place(HOME / "src/x", HIDDEN[0] / "x", link): (1, 2)})
