@@ -5,13 +5,11 @@ What the worker says to its parent, in order: `stage` at each step, `failed` whe
 """
 
 # Raw file names in a mount namespace, where Path adds nothing:
-# ruff: noqa: PTH101, PTH102, PTH108, PTH110, PTH112, PTH113, PTH114, PTH115, PTH116, PTH118, PTH123, PTH208
+# ruff: noqa: PTH102, PTH112, PTH113, PTH114, PTH118, PTH123, PTH208
 from __future__ import annotations
 
 import dataclasses
 import os
-import posixpath
-import stat
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -21,13 +19,14 @@ from sequencer.contents import added_packages, installed_packages
 from sequencer.enclosure import Channel
 from sequencer.exclusions import Exclusions
 from sequencer.hostconfig import INSIDE, HostConfig
+from sequencer.inside import resolve
 from sequencer.libraries import ELF_MAGIC, Needs, configured_folders, missing_libraries, needs_of
 from sequencer.rooms import PATH, ROOM, Command, Room, borrow, close_room, end_all, furnish, open_room, run
 from sequencer.scan import Scan
+from sequencer.services import stopped_services
 
 WORK = f"{ROOM}/work"
 BASE = f"{ROOM}/base"
-NO_SERVICES = b"#!/bin/sh\nexit 101\n"  # policy-rc.d: no service starts in a capture
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,37 +150,13 @@ def _install(channel: Channel, job: Job) -> Room:
 
 
 def _run_commands(channel: Channel, job: Job, room: Room, lines: Sequence[str]) -> None:
-    stopped = _stop_services(room)
-    for number, line in enumerate(lines, 1):
-        channel.say(stage="command", line=line, number=number, count=len(lines))
-        os.write(job.log, f"+ {line}\n".encode())
-        status = run(room, Command(line, job.environment, job.log))
-        if status:
-            _failed(channel, line, status)
-    if stopped is not None:
-        _let_services(room, *stopped)
-
-
-def _stop_services(room: Room) -> tuple[int, int] | None:
-    """Let no service start; return the times of the folder before and after, None where there is none."""
-    folder = f"{room.merged}/usr/sbin"
-    if not os.path.isdir(folder):
-        return None
-    before = os.stat(folder).st_mtime_ns
-    with open(f"{folder}/policy-rc.d", "wb") as file:
-        file.write(NO_SERVICES)
-    os.chmod(f"{folder}/policy-rc.d", 0o755)  # noqa: S103
-    return before, os.stat(folder).st_mtime_ns
-
-
-def _let_services(room: Room, before: int, after: int) -> None:
-    """Undo `_stop_services`, to the time of the folder if nothing else came into it."""
-    folder = f"{room.merged}/usr/sbin"
-    untouched = os.stat(folder).st_mtime_ns == after
-    if os.path.exists(f"{folder}/policy-rc.d"):
-        os.unlink(f"{folder}/policy-rc.d")
-    if untouched:
-        os.utime(folder, ns=(before, before))
+    with stopped_services(room.merged):
+        for number, line in enumerate(lines, 1):
+            channel.say(stage="command", line=line, number=number, count=len(lines))
+            os.write(job.log, f"+ {line}\n".encode())
+            status = run(room, Command(line, job.environment, job.log))
+            if status:
+                _failed(channel, line, status)
 
 
 def _failed(channel: Channel, line: str, status: int) -> None:
@@ -191,7 +166,7 @@ def _failed(channel: Channel, line: str, status: int) -> None:
 
 def _refresh_linker(job: Job, room: Room) -> None:
     """Make ld.so.cache anew, for exactly these files."""
-    if _resolve(room.merged, "sbin/ldconfig"):
+    if resolve(room.merged, "sbin/ldconfig"):
         run(room, Command("exec ldconfig", job.environment, job.log))
 
 
@@ -203,7 +178,7 @@ def _offer(channel: Channel, job: Job, room: Room) -> None:
     reals = [os.path.join(room.upper.encode(), path) if path else b"" for path in tree.paths()]
     needs = _needs(tree, reals)
     missing = missing_libraries(
-        needs, lambda path: bool(_resolve(room.merged, path)), _configured(room.merged)
+        needs, lambda path: bool(resolve(room.merged, path)), _configured(room.merged)
     )
     channel.say(
         scanned=True,
@@ -255,32 +230,3 @@ def _installed(root: str) -> dict[str, str]:
         return {}
     with open(path, encoding="utf-8", errors="replace") as file:
         return installed_packages(file.read())
-
-
-def _resolve(root: str, path: str) -> str:
-    """Return where `path` lies below `root`, links followed as from inside; empty if nowhere."""
-    parts = [part for part in path.split("/") if part]
-    done: list[str] = []
-    links = 0
-    while parts:
-        part = parts.pop(0)
-        if part in (".", ".."):
-            if part == "..":
-                del done[-1:]
-            continue
-        place = posixpath.join(root, *done, part)
-        try:
-            mode = os.lstat(place).st_mode
-        except OSError:
-            return ""
-        if stat.S_ISLNK(mode):
-            links += 1
-            if links > 40:
-                return ""
-            target = os.readlink(place)
-            if target.startswith("/"):
-                done = []
-            parts = [piece for piece in target.split("/") if piece] + parts
-        else:
-            done.append(part)
-    return posixpath.join(root, *done)

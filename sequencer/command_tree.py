@@ -6,13 +6,13 @@ import argparse
 import json
 import os
 import stat
-import sys
 import time
 from pathlib import Path
 
+from packageformat.errors import FormatError
 from packageformat.names import check_path
 from packageformat.tree import Kind, Tree
-from sequencer.errors import RecipeError
+from sequencer.errors import RecipeError, UsageError
 from sequencer.packagefile import open_package
 
 LETTERS = {Kind.FOLDER: "d", Kind.FILE: "-", Kind.SYMLINK: "l", Kind.HARDLINK: "-", Kind.WHITEOUT: "w"}
@@ -47,19 +47,21 @@ def run(args: argparse.Namespace) -> int:
     package = open_package(args.package)
     tree = package.tree
     wanted = os.fsencode(args.path.strip("/"))
-    check_path(wanted)
+    try:
+        check_path(wanted)
+    except FormatError as error:
+        raise UsageError(
+            f"not a path in a package: {args.path!r} ({error})",
+            hint="give one as 'sequencer tree' lists them",
+        ) from error
     start = tree.find(wanted)
     if start is None:
         raise RecipeError(f"{args.package} has no {args.path!r}", hint="list all: sequencer tree PKG.ovp")
     paths = tree.paths()
     index = start
-    try:
-        while index < len(tree) and (index == start or tree.depths[index] > tree.depths[start]):
-            print(_json(tree, index, paths[index]) if args.json else _line(tree, index, paths[index]))
-            index += 1
-        sys.stdout.flush()
-    except BrokenPipeError:  # `| head` has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    while index < len(tree) and (index == start or tree.depths[index] > tree.depths[start]):
+        print(_json(tree, index, paths[index]) if args.json else _line(tree, index, paths[index]))
+        index += 1
     return 0
 
 

@@ -22,7 +22,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import NoReturn
 
-from packageformat.errors import MillstreamError
+from packageformat.errors import FormatError, MillstreamError
 from sequencer import kernel
 from sequencer.errors import HostError, InstallError, InstallTimeoutError, RecipeError, StorageError
 from sequencer.subids import IDS_NEEDED, SubordinateIds
@@ -163,8 +163,9 @@ def enclose(
     Raises:
         HostError: the machine does not allow it.
     """
-    sys.stdout.flush()
-    sys.stderr.flush()
+    for stream in (sys.stdout, sys.stderr):
+        if stream is not None:  # None: closed before we started
+            stream.flush()
     ours, theirs = Pipe(duplex=True)
     our_files, their_files = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     ready_in, ready_out = os.pipe()
@@ -269,6 +270,9 @@ def _become_worker(
 def _run(work: Callable[[Channel], None], channel: Channel) -> int:
     try:
         work(channel)
+    except FormatError as error:  # the installation made what no package can hold
+        hint = "leave it out by [exclude] in the recipe, or install less"
+        channel.say(error="InstallError", text=f"cannot be packaged: {error}", hint=hint, trace="")
     except MillstreamError as error:
         channel.say(error=type(error).__name__, text=str(error), hint=error.hint, trace="")
     except OSError as error:

@@ -5,6 +5,13 @@ from __future__ import annotations
 from packageformat.errors import MillstreamError
 
 
+class UsageError(MillstreamError):
+    """An argument that cannot be what the command takes."""
+
+    exit_code = 2
+    hint = "--help shows what the command takes"
+
+
 class RecipeError(MillstreamError):
     """A recipe that is not one, or asks for what is not there."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import time
 from dataclasses import dataclass
@@ -17,6 +18,9 @@ from sequencer.workfolder import WorkFolder
 
 LOG_TAIL = 3
 """Lines of the log that an error repeats."""
+
+ROOM_MIN = 1 << 16
+"""Free bytes of a disk that counts as full."""
 
 LINE_MAX = 90
 """Characters of a command that are shown."""
@@ -94,7 +98,7 @@ def follow(
                 )
             continue
         if "failed" in message:
-            raise _install_error(message, recipe, log)
+            raise _install_error(message, recipe, log, folder)
         if "scanned" in message:
             return _captured(worker, message)
         stage = str(message["stage"])
@@ -109,14 +113,26 @@ def follow(
             display.stage(f"{stage} {line}".strip())
 
 
-def _install_error(message: Message, recipe: Recipe, log: InstallLog) -> InstallError:
+def _install_error(
+    message: Message, recipe: Recipe, log: InstallLog, folder: Path
+) -> InstallError | StorageError:
     tail = log.tail()
+    if os.strerror(errno.ENOSPC) in tail or _is_full(folder):
+        return StorageError(
+            f"no room for what the installer writes: {folder.parent}: {_short(str(message['line']))}",
+            hint=f"free space there, or set XDG_CACHE_HOME to a folder with room (log: {log.path})",
+        )
     text = f"the installer failed with status {message['status']}: {_short(str(message['line']))}"
     hint = f"read the log {log.path}, correct the recipe, then build again"
     offline = any(sign in tail for sign in OFFLINE_SIGNS)
     if offline and not (recipe.build.network or recipe.build.bootstrap):
         hint = "it wants the network: say build.network = true in the recipe"
     return InstallError(f"{text} ({tail})" if tail else text, hint=hint)
+
+
+def _is_full(folder: Path) -> bool:
+    status = os.statvfs(folder)
+    return status.f_bavail * status.f_frsize < ROOM_MIN or (status.f_files > 0 and status.f_favail == 0)
 
 
 def _short(line: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Collection
 from pathlib import Path
 
@@ -50,13 +51,18 @@ def open_package_file(path: Path, trusted: Collection[bytes] | None = None) -> P
         StorageError: it cannot be read.
     """
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     except OSError as error:
         raise StorageError(
             f"cannot read {path}: {error.strerror}", hint="name a package file (.ovp)"
         ) from error
     try:
-        parser = PackageParser(os.fstat(descriptor).st_size, trusted=trusted)
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            kind = "a folder" if stat.S_ISDIR(status.st_mode) else "a pipe, socket or device"
+            os.close(descriptor)
+            raise StorageError(f"{path} is {kind}, not a file", hint="name a package file (.ovp)")
+        parser = PackageParser(status.st_size, trusted=trusted)
         while wanted := parser.needs():
             for offset, size in wanted:
                 data = os.pread(descriptor, size, offset)

@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 
@@ -26,6 +27,7 @@ from watchdog.events import (
 )
 from watchdog.observers import Observer
 from watchdog.observers.api import BaseObserver
+from watchdog.utils import BaseThread
 
 PLAIN_INTERVAL = 5.0
 """Seconds between lines where there is no terminal."""
@@ -81,6 +83,9 @@ class CaptureDisplay:
         self._live: Live | None = None
         self._observer: BaseObserver | None = None
         self._tally: _Tally | None = None
+        self._hook: Callable[[threading.ExceptHookArgs], object] | None = (
+            None  # while we watch: the usual one
+        )
         self._stage = ""
         self._began = time.monotonic()
         self._next_line = self._began + PLAIN_INTERVAL
@@ -107,21 +112,39 @@ class CaptureDisplay:
         # A burst of new folders overflows inotify: then the counts are short until the scan, no more.
         logging.getLogger("watchdog").setLevel(logging.CRITICAL + 1)
         warnings.filterwarnings("ignore", category=RuntimeWarning, module=r"watchdog\.")
+        self._silence()
         tally = _Tally(str(folder))
-        observer = Observer()
         try:
+            observer = Observer()
             observer.schedule(tally, str(folder), recursive=True, event_filter=FOLLOWED)
             observer.start()
-        except OSError:  # no inotify watches left, or a folder that is closed to us
+        except (OSError, RuntimeError, LookupError):  # no inotify watches left, or a folder closed to us
             return
         self._tally, self._observer = tally, observer
 
     def unwatch(self) -> None:
         """Stop counting."""
         if self._observer is not None:
-            self._observer.stop()
-            self._observer.join()
+            with contextlib.suppress(OSError, RuntimeError, LookupError):
+                self._observer.stop()
+                self._observer.join()
             self._observer = None
+        if self._hook is not None:
+            threading.excepthook = self._hook
+            self._hook = None
+
+    def _silence(self) -> None:
+        """Let watchdog's threads end without a word; its bookkeeping fails when many folders vanish at once.
+
+        The counts stand still then, until the scan.
+        """
+        hook = self._hook = threading.excepthook
+
+        def told(failed: threading.ExceptHookArgs) -> None:
+            if not isinstance(failed.thread, BaseThread):
+                hook(failed)
+
+        threading.excepthook = told
 
     def pause(self) -> None:
         """Leave the terminal to another display."""

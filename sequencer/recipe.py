@@ -93,7 +93,12 @@ class _Table:
                 raise RecipeError(f"[{name}] has no key {key!r}; it has: {', '.join(known)}")
 
     def _wrong(self, key: str, what: str) -> RecipeError:
-        return RecipeError(f"{self.name}.{key} must be {what}, not {self.values[key]!r}")
+        try:
+            shown = repr(self.values[key])
+        except (ValueError, RecursionError):  # a number of thousands of digits, brackets in brackets
+            shown = f"this {type(self.values[key]).__name__}"
+        shown = shown if len(shown) <= 80 else f"{shown[:79]}…"
+        return RecipeError(f"{self.name}.{key} must be {what}, not {shown}")
 
     def text(self, key: str, default: str | None = None) -> str:
         if key not in self.values:
@@ -130,6 +135,8 @@ class _Table:
         for variable in value:
             if not variable.isidentifier() or not variable.isascii():
                 raise RecipeError(f"{self.name}.{key}: {variable!r} is not the name of a variable")
+            if "\0" in value[variable]:
+                raise RecipeError(f"{self.name}.{key}: {variable} has a NUL, which no variable can hold")
         return tuple(value.items())
 
 
@@ -164,6 +171,10 @@ def parse_recipe(text: str, folder: Path = Path()) -> Recipe:
         tables = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise RecipeError(f"not TOML: {error}") from error
+    except ValueError as error:  # int() refuses numbers of thousands of digits
+        raise RecipeError(f"not TOML: {str(error).partition(';')[0]}") from error
+    except RecursionError as error:
+        raise RecipeError("not TOML: brackets inside brackets inside brackets, too deep") from error
     for key in tables:
         if key not in KEYS:
             raise RecipeError(f"no table [{key}] is known; there are: {', '.join(KEYS)}")
@@ -244,6 +255,9 @@ def _build_of(table: _Table) -> Build:
     )
     if build.bootstrap:
         _checked("build.bootstrap", build.bootstrap, check_label)
+    for number, command in enumerate(build.commands, 1):
+        if "\0" in command:
+            raise RecipeError(f"build.commands: number {number} has a NUL, which no command can hold")
     for name in build.files:
         parts = PurePosixPath(name).parts
         if len(parts) != 1 or parts[0] in ("/", "..") or "\0" in name:

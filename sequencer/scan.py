@@ -14,8 +14,9 @@ import stat
 from dataclasses import dataclass, field
 
 from packageformat.errors import FormatError
-from packageformat.names import check_component
+from packageformat.names import check_component, check_path
 from packageformat.tree import Kind, Node
+from sequencer.errors import InstallError
 from sequencer.exclusions import Exclusions
 
 OVERLAY_MARKS = (b"user.overlay.", b"trusted.overlay.")
@@ -96,6 +97,7 @@ class Scan:
         except FormatError:
             self.findings.refused.append(_text(path))
             return True
+        _check_path(path)
         below = os.path.join(base, entry.name) if base else b""
         below_status = _status(below) if below else None
         mode = status.st_mode
@@ -128,6 +130,13 @@ class Scan:
                 Kind.SYMLINK, mode, status.st_uid, status.st_gid, status.st_mtime_ns, target=os.readlink(real)
             )
         folder = stat.S_ISDIR(status.st_mode)
+        try:
+            return self._made(path, real, status, folder=folder, opaque=opaque)
+        except FormatError as error:
+            raise _unpackable(path, error) from error
+
+    def _made(self, path: bytes, real: bytes, status: os.stat_result, *, folder: bool, opaque: bool) -> Node:
+        mode = stat.S_IMODE(status.st_mode)
         if not folder and mode & (stat.S_ISUID | stat.S_ISGID):
             self.findings.set_id.append(f"{mode:04o} {_text(path)}")
         return Node(
@@ -173,6 +182,22 @@ class Scan:
             and _marks(real) == _marks(below)
             and _same_content(real, below)
         )
+
+
+def _check_path(path: bytes) -> None:
+    try:
+        check_path(path)
+    except FormatError as error:
+        raise _unpackable(path, error) from error
+
+
+def _unpackable(path: bytes, error: FormatError) -> InstallError:
+    """Return the error of an installation that made what no package can hold."""
+    text = _text(path)
+    shown = text if len(text) <= 200 else f"{text[:100]}…{text[-99:]}"
+    return InstallError(
+        f"cannot be packaged: {shown}: {error}", hint="leave it out by [exclude] in the recipe"
+    )
 
 
 def _text(path: bytes) -> str:
