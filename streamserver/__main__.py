@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
+import errno
 import os
 import sys
 import traceback
@@ -20,6 +22,8 @@ from streamserver import (
     command_trust,
     command_user,
 )
+from streamserver.errors import StoreError
+from streamserver.textline import one_line
 
 COMMANDS = (
     command_init,
@@ -33,6 +37,7 @@ COMMANDS = (
     command_check,
 )
 
+OUTPUT_FAILS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO, errno.EBADF)
 DESCRIPTION = "Store packages, say who may run them, and stream them to clients."
 EPILOG = """\
 a server in one minute:
@@ -65,27 +70,50 @@ def make_parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; return the exit code."""
-    args = make_parser().parse_args(argv)
     try:
-        code: int = args.run(args)
-        sys.stdout.flush()
+        code = _run(argv)
+        if sys.stdout is not None:  # None: closed before we started
+            sys.stdout.flush()
     except MillstreamError as error:
-        print(f"streamserver: {error.line()}", file=sys.stderr)
+        _say(error.line())
         return error.exit_code
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _discard_output()
         return 141
     except Exception as error:  # noqa: BLE001 - a bug: one line, and the trace for who asks
+        if isinstance(error, OSError) and error.filename is None and error.errno in OUTPUT_FAILS:
+            _discard_output()
+            _say(f"cannot write the output: {error.strerror}; free space where it goes, then try again")
+            return StoreError.exit_code
         if os.environ.get("MILLSTREAM_DEBUG"):
             traceback.print_exc()
-        print(
-            f"streamserver: bug: {type(error).__name__}: {error}; run again with MILLSTREAM_DEBUG=1",
-            file=sys.stderr,
-        )
+        _say(f"bug: {type(error).__name__}: {error}; run again with MILLSTREAM_DEBUG=1")
         return 1
     return code
+
+
+def _run(argv: Sequence[str] | None) -> int:
+    try:
+        args = make_parser().parse_args(argv)
+    except SystemExit as ending:  # --help, or usage
+        return ending.code if isinstance(ending.code, int) else 0
+    code: int = args.run(args)
+    return code
+
+
+def _discard_output() -> None:
+    """Let what is still in the buffer go nowhere: the interpreter would try again at its end."""
+    with contextlib.suppress(OSError, ValueError):
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
+        os.close(nowhere)
+
+
+def _say(line: str) -> None:
+    with contextlib.suppress(OSError, AttributeError):  # standard error may be closed or full too
+        print(f"streamserver: {one_line(line)}", file=sys.stderr)
 
 
 if __name__ == "__main__":

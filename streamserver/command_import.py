@@ -12,6 +12,7 @@ from streamserver.errors import MissingRuntimeError
 from streamserver.importing import Imported, import_package
 from streamserver.statearguments import add_state_arguments, state_arguments
 from streamserver.store import Store, open_store
+from streamserver.textline import one_line
 
 EPILOG = """\
 example:
@@ -69,7 +70,7 @@ def _import_all(store: Store, sources: list[Path]) -> list[tuple[Path, Imported 
 def _tell(source: Path, outcome: Imported | MillstreamError, *, as_json: bool) -> None:
     if isinstance(outcome, MillstreamError):
         line = outcome.line() if str(source) in str(outcome) else f"{source}: {outcome.line()}"
-        print(f"streamserver: {line}", file=sys.stderr)
+        print(f"streamserver: {one_line(line)}", file=sys.stderr)
         if as_json:
             told: dict[str, object] = {
                 "file": str(source),

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from packageformat.signature import fingerprint
 from streamserver.statearguments import add_state_arguments, state_arguments
 from streamserver.statefolder import explained
+from streamserver.textline import one_line
 
 if TYPE_CHECKING:
     from streamserver.serving import Serving, Settings
@@ -120,13 +121,20 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
+class _Lines(logging.Formatter):
+    """One line for each event, whatever is in the names that it tells of (a bug's trace follows it)."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802
+        return one_line(super().formatMessage(record))
+
+
 def _log_to(access_log: Path | None) -> None:
     """Send events to standard error, and the access log there or to its file."""
     events = logging.getLogger("streamserver")
     events.setLevel(logging.INFO)
     events.propagate = False
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    handler.setFormatter(_Lines("%(asctime)s %(levelname)s %(message)s"))
     events.handlers = [handler]
     access = logging.getLogger("streamserver.access")
     access.propagate = False

@@ -30,9 +30,13 @@ from streamserver.importing import Imported, import_descriptor
 from streamserver.packagefile import declared_size
 from streamserver.statefolder import explained
 from streamserver.store import Store
+from streamserver.textline import shown
 
+REASON = ".reason.txt"
 LOG = logging.getLogger("streamserver")
 LOOK_S = 5.0
+RETRY_MAX_S = 600.0  # between two tries of a file that can be neither taken nor moved away
+NAME_MAX = 255  # bytes of a file's name
 TEMPORARY = (".part", ".partial", ".tmp", ".filepart", ".crdownload", ".swp", "~")
 _Stamp = tuple[int, int, int, int]  # device, inode, size, mtime in nanoseconds
 
@@ -52,6 +56,13 @@ class Candidate:
     stamp: _Stamp
     since: float
     waits_for: str = ""  # the runtime that it misses
+    not_before: float = 0.0  # monotonic: what failed is left alone until then
+    failures: int = 0
+
+    def back_off(self, now: float) -> None:
+        """Leave it alone for a while, twice as long each time."""
+        self.not_before = now + min(RETRY_MAX_S, LOOK_S * 2**self.failures)
+        self.failures = min(self.failures + 1, 16)
 
 
 class Watcher:
@@ -114,16 +125,32 @@ class Watcher:
         while ready and progress:  # what lacked a runtime has another turn after each success
             progress = False
             for path in list(ready):
-                if self._take(path, last_chance=False):
+                if self._try(path, last_chance=False):
                     progress = True
-                if path not in self._seen or not self._seen[path].waits_for:
+                found = self._seen.get(path)
+                if found is None or not found.waits_for or found.not_before > now:
                     ready.remove(path)
-        busy = [path for path, candidate in self._seen.items() if not candidate.waits_for]
+        busy = [one for one in self._seen.values() if not one.waits_for and one.not_before <= now]
         if not busy:
             for path in ready:  # nothing else is coming: these miss what nobody brings
                 if now - self._seen[path].since >= min(self._patience.patience_s, 5 * self._patience.quiet_s):
-                    self._take(path, last_chance=True)
-        return bool(self._seen)
+                    self._try(path, last_chance=True)
+        return any(candidate.not_before <= now for candidate in self._seen.values())
+
+    def _try(self, path: Path, *, last_chance: bool) -> bool:
+        """Take one file; what goes wrong with it is its own matter, not that of the others."""
+        candidate = self._seen[path]
+        try:
+            return self._take(path, last_chance=last_chance)
+        except MillstreamError as error:
+            LOG.error("incoming: %s stays: %s", shown(path.name), error.line())  # noqa: TRY400
+        except OSError as error:
+            LOG.error("incoming: %s stays: %s", shown(path.name), error)  # noqa: TRY400
+        except Exception:
+            LOG.exception("incoming: bug while taking %s", shown(path.name))
+        candidate.back_off(time.monotonic())
+        self._seen[path] = candidate
+        return False
 
     def _ready(self, now: float) -> list[Path]:
         present: dict[Path, Candidate] = {}
@@ -135,7 +162,7 @@ class Watcher:
                 continue
             try:
                 status = path.lstat()
-            except FileNotFoundError:
+            except OSError:
                 continue
             if stat.S_ISDIR(status.st_mode):
                 continue
@@ -143,7 +170,7 @@ class Watcher:
             before = self._seen.get(path)
             candidate = before if before is not None and before.stamp == stamp else Candidate(stamp, now)
             present[path] = candidate
-            if now - candidate.since >= self._patience.quiet_s:
+            if now - candidate.since >= self._patience.quiet_s and now >= candidate.not_before:
                 ready.append(path)
         self._seen = present
         return ready
@@ -172,18 +199,20 @@ class Watcher:
             return False
         except MillstreamError as error:
             if not self._unchanged(path, candidate):
-                LOG.info("incoming: %s changed while it was read, waiting", path.name)
+                LOG.info("incoming: %s changed while it was read, waiting", shown(path.name))
             elif (
                 isinstance(error, StoreError) and not isinstance(error, FormatError) and _is_ours(descriptor)
             ):
-                LOG.error("incoming: %s stays: %s", path.name, error.line())  # noqa: TRY400
-                candidate.since = time.monotonic() + 10 * LOOK_S  # the store's fault: try again later
+                LOG.error("incoming: %s stays: %s", shown(path.name), error.line())  # noqa: TRY400
+                candidate.back_off(time.monotonic())  # the store's fault: try again later
             else:
                 self._reject(path, error)
             return False
         finally:
             os.close(descriptor)
-        LOG.info("incoming: %s: %s %s %s", path.name, imported.name, imported.version, imported.outcome)
+        LOG.info(
+            "incoming: %s: %s %s %s", shown(path.name), imported.name, imported.version, imported.outcome
+        )
         if self._unchanged(path, candidate):
             with explained(path):
                 path.unlink(missing_ok=True)
@@ -212,20 +241,23 @@ class Watcher:
 
     def _reject(self, path: Path, error: MillstreamError) -> None:
         """Move a file to rejected/ under a free name, the reason beside it."""
-        LOG.warning("incoming: %s rejected: %s", path.name, error.line())
-        self._seen.pop(path, None)
         with explained(self._store.folder.rejected):
             target, reason = _free_name(self._store.folder.rejected, path.name)
-            with reason.open("x", encoding="utf-8", errors="backslashreplace") as file:
-                file.write(f"{error.line()}\n")
             try:
-                path.rename(target)
-            except FileNotFoundError:
-                reason.unlink()
-            except OSError as problem:
-                if problem.errno != errno.EXDEV:
+                with reason.open("x", encoding="utf-8", errors="backslashreplace") as file:
+                    file.write(f"{error.line()}\n")
+                try:
+                    path.rename(target)
+                except OSError as problem:
+                    if problem.errno != errno.EXDEV:
+                        raise
+                    shutil.move(path, target)
+            except BaseException as problem:
+                reason.unlink(missing_ok=True)
+                if not isinstance(problem, FileNotFoundError):
                     raise
-                shutil.move(path, target)
+        LOG.warning("incoming: %s rejected: %s", shown(path.name), error.line())
+        self._seen.pop(path, None)
 
 
 class _Bell(FileSystemEventHandler):
@@ -243,11 +275,17 @@ def _free_name(folder: Path, name: str) -> tuple[Path, Path]:
     """Return where a rejected file and its reason go: `NAME`, or `NAME.2` and so on if that is taken."""
     number = 1
     while True:
-        chosen = name if number == 1 else f"{name[:200]}.{number}"
-        target, reason = folder / chosen, folder / f"{chosen[:240]}.reason.txt"
+        suffix = "" if number == 1 else f".{number}"
+        target = folder / (_cut(name, NAME_MAX - len(suffix)) + suffix)
+        reason = folder / (_cut(name, NAME_MAX - len(suffix) - len(REASON)) + suffix + REASON)
         if not os.path.lexists(target) and not os.path.lexists(reason):
             return target, reason
         number += 1
+
+
+def _cut(name: str, size: int) -> str:
+    """Return the first `size` bytes of a file's name."""
+    return os.fsdecode(os.fsencode(name)[:size])
 
 
 def _open_for_writing(descriptor: int) -> bool:
