@@ -1,7 +1,8 @@
 """From a published package to a bubble that can start: heads, view image, folders.
 
 What it keeps: cache/views/<bubble id> (the view image), state/bubbles/<bubble id>/ (the user's
-copy-on-write layer, with `package` in it to say whose it is), state/homes/<package>/.
+copy-on-write layer, with `package` in it to say whose it is), state/homes (homes.py). Beside a view image
+lies <bubble id>.publishers: who signed the stack, 32 bytes each, bottom first.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Coroutine, Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from appclient import workflow
@@ -17,15 +19,17 @@ from appclient.catalogue import Choice
 from appclient.errors import UnknownPackageError, storage_error
 from appclient.folders import Folders
 from appclient.heads import Heads
+from appclient.homes import home_of, owner_of
 from appclient.layer import Layer
 from appclient.session import Origin, Session
 from appclient.statistics import Tally
-from appclient.storedfile import store
+from appclient.storedfile import store, stored
 from bubble import viewimage
 from bubble.cachefile import CacheFolder
 from bubble.composition import compose
 from bubble.spec import BubbleSpec
 from packageformat.errors import FormatError, MillstreamError
+from packageformat.limits import PUBLIC_KEY_SIZE
 from packageformat.package import Package
 from packageformat.publishing import Published
 from packageformat.stack import bubble_id
@@ -33,6 +37,15 @@ from packageformat.stack import bubble_id
 _log = logging.getLogger(__name__)
 
 Telling = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """A bubble that can start."""
+
+    spec: BubbleSpec
+    origins: tuple[Origin, ...]  # addresses that were learnt on the way
+    notice: str  # one line that the user should read; mostly empty
 
 
 class Bubbles:
@@ -117,8 +130,8 @@ class Bubbles:
         workflow.check_stack(published, {version: layer.package for version, layer in layers.items()})
         return list(origins.values())
 
-    async def make(self, choice: Choice, tally: Tally, tell: Telling) -> tuple[BubbleSpec, list[Origin]]:
-        """Return the bubble of an application, ready to start, and addresses that were learnt on the way.
+    async def make(self, choice: Choice, tally: Tally, tell: Telling) -> Made:
+        """Return the bubble of an application, ready to start.
 
         Raises:
             MillstreamError: a package cannot be had, or there is no room.
@@ -128,13 +141,25 @@ class Bubbles:
         async with self._making.setdefault(bubble, asyncio.Lock()):
             image = self.image_path(bubble)
             origins: list[Origin] = []
-            if not await asyncio.to_thread(_is_whole, image):
+            publishers = self._publishers(published)
+            if publishers is None or not await asyncio.to_thread(_is_whole, image):
                 origins = await self.stack_of(published, tally, tell)
                 tell("composing the view")
                 packages = [(await self.layer_of(version, None)).package for version in published.stack]
+                publishers = tuple(package.manifest.publisher for package in packages)
+                store(_beside(image), b"".join(publishers))
                 await asyncio.to_thread(_compose, packages, image)
+            signin = self._session().signin
+            workflow.check_publishers(published, publishers, signin)
             state = self.state_path(bubble)
-            home = self.home_path(published.name)
+            home = home_of(self._folders.homes, published.name, owner_of(signin.server_key, publishers[-1]))
+            notice = ""
+            if home.name != published.name and not home.exists():
+                notice = (
+                    f"{published.name} is the name of another server's or publisher's package here, too: "
+                    "this one begins with an empty home of its own"
+                )
+                _log.warning("%s", notice)
             for folder in (state, home):
                 try:
                     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -154,7 +179,7 @@ class Bubbles:
             policy=published.policy,
             hidden=self._folders.own,
         )
-        return spec, origins
+        return Made(spec, tuple(origins), notice)
 
     def image_path(self, bubble: bytes) -> Path:
         """Return where the view image of a bubble is or will be."""
@@ -164,9 +189,25 @@ class Bubbles:
         """Return the folder with the user's copy-on-write layer of a bubble."""
         return self._folders.bubbles / bubble.hex()
 
-    def home_path(self, package: str) -> Path:
-        """Return a package's private home."""
-        return self._folders.homes / package
+    async def home_path(self, published: Published) -> Path:
+        """Return a package's private home.
+
+        Raises:
+            MillstreamError: whose package it is must be asked, and cannot be.
+        """
+        publishers = self._publishers(published)
+        if publishers is None:
+            publishers = ((await self.layer_of(published.version_id, None)).package.manifest.publisher,)
+        owner = owner_of(self._session().signin.server_key, publishers[-1])
+        return home_of(self._folders.homes, published.name, owner)
+
+    def _publishers(self, published: Published) -> tuple[bytes, ...] | None:
+        """Return who signed the stack of a package, bottom first, if its view image was made here."""
+        size = PUBLIC_KEY_SIZE * len(published.stack)
+        keys = stored(_beside(self.image_path(bubble_id(published.stack))), most=size)
+        if keys is None or len(keys) != size:
+            return None
+        return tuple(keys[at : at + PUBLIC_KEY_SIZE] for at in range(0, size, PUBLIC_KEY_SIZE))
 
     def image_of(self, bubble: bytes) -> Path:
         """Return the view image of a bubble that was started before.
@@ -178,6 +219,10 @@ class Bubbles:
         if not image.exists():
             raise UnknownPackageError(f"no view image of bubble {bubble.hex()[:16]}")
         return image
+
+
+def _beside(image: Path) -> Path:
+    return image.with_name(f"{image.name}.publishers")
 
 
 def _compose(packages: Sequence[Package], image: Path) -> None:

@@ -6,6 +6,7 @@ import argparse
 import getpass
 import json
 import sys
+from dataclasses import replace
 
 from appclient.commandfolders import Subparsers, own_folders
 from appclient.errors import ServerUntrustedError, WrongPasswordError
@@ -19,7 +20,8 @@ def add_parser(subparsers: Subparsers[argparse.ArgumentParser]) -> None:
         help="sign in to a server",
         description="Sign in. The server's certificate must be vouched for by an authority that this machine "
         "knows, or you are shown its fingerprint to compare with what the administrator told you. Both the "
-        "certificate and the server's signing key are remembered: no other server can take its place.",
+        "certificate and the server's signing key are remembered: no other server can take its place. "
+        "Publishers that are pinned stay so at this server until others are given, or --any-publisher.",
         epilog="examples:\n  appclient login https://apps.example.org\n"
         '  printf %s "$SECRET" | appclient login https://127.0.0.1:8470 --user ann --password-stdin \\\n'
         "      --accept-fingerprint 5f2c...",
@@ -31,6 +33,15 @@ def add_parser(subparsers: Subparsers[argparse.ArgumentParser]) -> None:
     parser.add_argument(
         "--accept-fingerprint", metavar="HEX", default="", help="SHA-256 of the certificate to accept"
     )
+    pins = parser.add_mutually_exclusive_group()
+    pins.add_argument(
+        "--publisher",
+        metavar="KEY",
+        action="append",
+        default=[],
+        help="pin a publisher: run only what is signed by KEY (64 hexadecimal digits); may be repeated",
+    )
+    pins.add_argument("--any-publisher", action="store_true", help="pin no publisher; forget those pinned")
     parser.add_argument("--no-refresh", action="store_true", help="do not fetch the list of applications yet")
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
     parser.set_defaults(run=run)
@@ -49,12 +60,15 @@ def run(args: argparse.Namespace) -> int:
     address.require_privacy()
     folders.prepare()
     accepted = login.fingerprint_of(args.accept_fingerprint) if args.accept_fingerprint else b""
+    publishers = tuple(dict.fromkeys(login.publisher_of(text) for text in args.publisher))
     server = login.look(address, accepted)
     if server.certificate and not accepted:
         _confirm(address.url, server.certificate)
     user = args.user or getpass.getuser()
     login.check_pins(folders, server)
-    signin = login.sign_in(server, user, _password(args, user, address.url))
+    if not publishers and not args.any_publisher:
+        publishers = login.pinned_publishers(folders, server)
+    signin = replace(login.sign_in(server, user, _password(args, user, address.url)), publishers=publishers)
     remember(folders.config, signin)
     told: dict[str, object] = {
         "server": signin.url,
@@ -62,6 +76,7 @@ def run(args: argparse.Namespace) -> int:
         "user": signin.user,
         "server_key": signin.server_key.hex(),
         "certificate": signin.certificate.hex(),
+        "publishers": [key.hex() for key in signin.publishers],
     }
     if not args.json:
         print(f"signed in to {signin.server_name or signin.url} as {signin.user}")

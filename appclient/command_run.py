@@ -63,6 +63,8 @@ def run(args: argparse.Namespace) -> int:
     prepared = ask(folders, Message("prepare", {"application": args.application}), on_progress=progress)
     if shown:
         print("\r\033[K", end="", file=sys.stderr, flush=True)
+    if prepared.text("notice"):
+        print(f"appclient: {prepared.text('notice')}", file=sys.stderr)
     spec = decode_spec(prepared.text("spec"))
     if spec.policy.home == "documents":
         spec = replace(spec, documents=document_folders(Path.home(), os.environ))

@@ -48,6 +48,7 @@ def _without_agent(folders: Folders) -> Message:
         pass
     else:
         signed = {"server": signin.url, "user": signin.user, "server_name": signin.server_name}
+        signed["publishers"] = [key.hex() for key in signin.publishers]
     bubbles = stored_json(folders.state / "statistics.json")
     return Message(
         "done",
@@ -68,6 +69,9 @@ def _show(status: Message) -> None:
         print(f"signed in to {signed.get('server')} as {signed.get('user')}")
     else:
         print("not signed in; sign in with 'appclient login URL'")
+    pinned = signed.get("publishers")
+    for key in pinned if isinstance(pinned, list) else ():
+        print(f"runs only packages by publisher {key}")
     confirmed, expires = signed.get("confirmed"), signed.get("expires")
     if isinstance(confirmed, int) and confirmed:
         print(f"list of applications confirmed {_ago(confirmed)}")

@@ -48,7 +48,7 @@ class Folders:
 
     @property
     def homes(self) -> Path:
-        """Private homes, by package name."""
+        """Private homes (homes.py)."""
         return self.state / "homes"
 
     @property

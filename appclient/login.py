@@ -11,6 +11,7 @@ from appclient.door import Door, certificate_of, whole_number
 from appclient.errors import NotSignedInError, ServerUntrustedError, WrongPasswordError
 from appclient.folders import Folders
 from appclient.signin import SignIn
+from packageformat.limits import PUBLIC_KEY_SIZE
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +39,34 @@ def fingerprint_of(text: str) -> bytes:
             "the fingerprint to accept is not a SHA-256", hint="it has 64 hexadecimal digits"
         )
     return digest
+
+
+def publisher_of(text: str) -> bytes:
+    """Return the publisher's Ed25519 key that a user gave.
+
+    Raises:
+        ServerUntrustedError: it is not one.
+    """
+    try:
+        key = bytes.fromhex(text)
+    except ValueError:
+        key = b""
+    if len(key) != PUBLIC_KEY_SIZE:
+        raise ServerUntrustedError(
+            f"not a publisher's key: {text[:80]!r}",
+            hint="it has 64 hexadecimal digits: ask the publisher, or see 'streamserver trust list --json'",
+        )
+    return key
+
+
+def pinned_publishers(folders: Folders, server: Server) -> tuple[bytes, ...]:
+    """Return the publishers that are pinned at a server now."""
+    try:
+        before = signins.recall(folders.config)
+    except NotSignedInError:
+        return ()
+    same = before.url == server.address.url and before.server_key == server.key
+    return before.publishers if same else ()
 
 
 def look(address: Address, accepted: bytes) -> Server:

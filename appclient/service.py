@@ -161,13 +161,14 @@ class Service:
             choice = catalogue.choose(await session.current(at_most=0), wanted)  # published just now, perhaps
         tally = self._tally(choice.package)
         tally.application = choice.application.id
-        spec, origins = await self._bubbles.make(choice, tally, tell)
-        self.fetching.know(origins)
+        made = await self._bubbles.make(choice, tally, tell)
+        self.fetching.know(made.origins)
         application = choice.application
         return Message(
             "done",
             {
-                "spec": encode_spec(spec),
+                "spec": encode_spec(made.spec),
+                "notice": made.notice,
                 "package": tally.package,
                 "id": application.id,
                 "name": application.name,
@@ -212,6 +213,7 @@ class Service:
                 "server": session.signin.url,
                 "user": session.signin.user,
                 "server_name": session.signin.server_name,
+                "publishers": [key.hex() for key in session.signin.publishers],
                 "packages": len(publishing.items) if publishing else 0,
                 "generation": publishing.generation if publishing else 0,
                 "expires": publishing.expires if publishing else 0,
@@ -318,7 +320,7 @@ class Service:
         for version in dropped:
             self._bubbles.heads.forget(version)
         for image in self._folders.views.glob("[0-9a-f]*"):
-            if image.name not in images | running:
+            if image.name.removesuffix(".publishers") not in images | running:
                 image.unlink(missing_ok=True)
         self._bubbles.forget_layers()
         folders = (self._folders.cache, self._folders.state)
@@ -338,7 +340,7 @@ class Service:
             assert session.publishing is not None
             choice = catalogue.choose(session.publishing, question.text("application"))
             bubbles = bubbles_of(self._folders, choice.package.name)
-            homes = [self._bubbles.home_path(choice.package.name)] if question.flag("home") else []
+            homes = [await self._bubbles.home_path(choice.package)] if question.flag("home") else []
             name, only_look = choice.application.name, question.flag("only_look")
             await asyncio.to_thread(drop_changes, bubbles, homes, name, only_look=only_look)
         return Message(

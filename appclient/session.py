@@ -185,8 +185,11 @@ class Session:
                 token, expires = str(answer["token"]), whole_number(answer["expires"])
             except (KeyError, TypeError, ValueError) as error:
                 raise _nonsense() from error
-            self.signin = replace(self.signin, token=token, token_expires=expires)
-            signins.remember(self._folders.config, self.signin)
+            renewed = replace(self.signin, token=token, token_expires=expires)
+            with suppress(NotSignedInError):
+                if signins.recall(self._folders.config) == self.signin:  # nobody signed in or out meanwhile
+                    signins.remember(self._folders.config, renewed)
+            self.signin = renewed
 
     def _kept_path(self) -> Path:
         return publishing_path(self._folders)

@@ -15,7 +15,7 @@ A proxy, a cache, a disk and the server's object store can at most withhold byte
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from appclient.errors import ServerUntrustedError
@@ -121,6 +121,19 @@ def accept_stored_head(head: bytes, version: bytes, signin: SignIn) -> Package:
     if parser.package is None:
         raise FormatError(f"the kept head of {version.hex()} is cut short")
     return parser.package
+
+
+def check_publishers(published: Published, publishers: Sequence[bytes], signin: SignIn) -> None:
+    """Check who signed the packages of a stack whose heads were checked before, perhaps under other pins.
+
+    Raises:
+        SignatureError: one of them is not pinned, though some are.
+    """
+    if signin.publishers and not set(publishers) <= set(signin.publishers):
+        raise SignatureError(
+            f"{published.name} {published.version} or a runtime under it is by a publisher who is not pinned",
+            hint="if its publisher is to be trusted, sign in anew with --publisher KEY, or --any-publisher",
+        )
 
 
 def check_stack(published: Published, layers: Mapping[bytes, Package]) -> tuple[Package, ...]:

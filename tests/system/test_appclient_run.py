@@ -101,6 +101,20 @@ def test_changes_stay_until_reset(stage: ClientStage) -> None:
     stage.script("test ! -e ~/.setting")
 
 
+def test_a_home_is_not_handed_to_a_package_of_the_same_name_from_elsewhere(stage: ClientStage) -> None:
+    stage.script("echo secret > ~/.setting")
+    stage.user.end_processes()
+    homes = stage.user.home / ".local/state/millstream/homes"
+    (homes / ".owners/probe").write_text("0" * 64)  # the first was of another server or publisher
+    script = "test ! -e ~/.setting && echo own > ~/.own"
+    told = stage.client("run", "probe", "--command", "/bin/sh", "--", "-c", script).stderr
+    assert "empty home of its own" in told
+    assert stage.script("cat ~/.own") == "own\n"
+    stage.client("reset", "probe", "--yes", "--home")
+    assert (homes / "probe/.setting").read_text() == "secret\n"
+    assert not list(homes.glob("probe@*"))
+
+
 def test_reset_is_refused_while_the_application_runs(stage: ClientStage) -> None:
     running = stage.user.start(
         stage.user.program(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 import socket
 import ssl
 import threading
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.packages import PUBLISHER
 from tests.system.appclient_stage import PASSWORD, ClientStage, client_stage
 
 
@@ -106,6 +108,24 @@ def test_a_pin_is_held_when_the_certificate_changes(stage: ClientStage) -> None:
     kept = json.loads(place.read_text())
     place.write_text(json.dumps({**kept, "certificate": "11" * 32}))
     assert "another certificate" in stage.client("refresh", code=45).stderr
+
+
+def test_pinned_publishers_are_held_to_whatever_is_in_the_cache(stage: ClientStage) -> None:
+    accept = ("--accept-fingerprint", fingerprint(stage))
+    stage.login("ann", *accept, "--publisher", "xyz", code=45)
+    stage.login("ann", *accept)
+    assert stage.client("run", "probe").stdout == "probe:0\n"
+    stage.login("ann", *accept, "--publisher", "11" * 32)
+    assert stage.status()["signed_in"]["publishers"] == ["11" * 32]
+    assert "not pinned" in stage.client("run", "probe", code=12).stderr  # its view is in the cache
+    shutil.rmtree(stage.cache / "views")
+    stage.client("run", "probe", code=12)
+    stage.login("ann", *accept, "--publisher", "11" * 32, "--publisher", PUBLISHER.hex())
+    assert stage.client("run", "probe").stdout == "probe:0\n"
+    stage.login("ann", *accept)
+    assert stage.status()["signed_in"]["publishers"] == ["11" * 32, PUBLISHER.hex()]
+    stage.login("ann", *accept, "--any-publisher")
+    assert stage.status()["signed_in"]["publishers"] == []
 
 
 def test_who_is_entitled_to_nothing_sees_nothing_and_runs_nothing(stage: ClientStage) -> None:
