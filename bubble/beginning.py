@@ -109,12 +109,14 @@ def compose(spec: BubbleSpec, who: Person, environment: Mapping[str, str]) -> tu
     with ExitStack() as undo:
         changes = upper_lock(spec.state / UPPER_LOCK)
         undo.callback(os.close, changes)
-        runtimefolder.make(folder)
+        runtimefolder.sweep(spec.runtime, time.time())
+        alive = runtimefolder.make(folder)
+        undo.callback(os.close, alive)
         failed = undo.enter_context(ExitStack())
         failed.callback(runtimefolder.remove, folder)
         log = os.open(_log_of(spec), os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
         undo.callback(os.close, log)
-        kept = [changes]
+        kept = [changes, alive]
         if spec.policy.dbus_session and (address := hostreach.session_bus(environment, who.uid)):
             proxy, proxy_life = start_proxy(spec.policy, address, folder / "bus", log)
             _detached.append(proxy)
@@ -124,7 +126,7 @@ def compose(spec: BubbleSpec, who: Person, environment: Mapping[str, str]) -> tu
         control, keeper_control = socket.socketpair()
         undo.enter_context(control)
         with view_door, keeper_door, keeper_control:
-            _detached.append(_start_view(spec, folder, view_door, changes, log))
+            _detached.append(_start_view(spec, folder, view_door, kept[:2], log))
             real = [str(place.real) for place in documents]
             keeper = _start_keeper(spec, folder, real, pins, keeper_door, keeper_control, kept, log)
         process, mounted = _await_keeper(spec, control, keeper)
@@ -163,7 +165,7 @@ def _sweep(spec: BubbleSpec) -> None:
 
 
 def _start_view(
-    spec: BubbleSpec, folder: Path, door: socket.socket, changes: int, log: int
+    spec: BubbleSpec, folder: Path, door: socket.socket, kept: list[int], log: int
 ) -> subprocess.Popen[bytes]:
     task = ViewTask(
         bubble_id=spec.bubble_id.hex(),
@@ -174,9 +176,9 @@ def _start_view(
         folder=str(folder),
         figures=str(spec.state / "view.json"),
         door=door.fileno(),
-        kept=[changes],
+        kept=kept,
     )
-    return _start_detached("bubble.view", asdict(task), [door.fileno(), changes], log)
+    return _start_detached("bubble.view", asdict(task), [door.fileno(), *kept], log)
 
 
 def _pins(

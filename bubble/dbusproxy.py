@@ -9,8 +9,18 @@ from pathlib import Path
 from bubble.errors import LaunchError
 from packageformat.policy import Policy
 
-PORTALS = "org.freedesktop.portal.*"
-"""What asks the user before it gives anything: always allowed where there is a bus."""
+PORTAL = "org.freedesktop.portal.Desktop"
+_PORTAL_PLACE = "@/org/freedesktop/portal/desktop"
+
+PORTAL_INTERFACES = ("FileChooser", "Inhibit", "NetworkMonitor", "Notification", "OpenURI", "Settings")
+"""The portals that are allowed where there is a bus.
+
+A portal knows its caller by the proxy's process, and takes it for a program of the host's without a name. So
+only those are here that do no more for such a program than ask the user, show, or tell what is no secret;
+none that starts programs (Background, DynamicLauncher), sees the screen or other input (ScreenCast,
+RemoteDesktop, InputCapture, GlobalShortcuts, Camera), or hands out what is the user's (Secret, Account,
+Location, Trash).
+"""
 
 
 def proxy_arguments(policy: Policy, address: str, place: Path, ready: int) -> list[str]:
@@ -28,7 +38,14 @@ def proxy_arguments(policy: Policy, address: str, place: Path, ready: int) -> li
         address,
         str(place),
         "--filter",
-        f"--talk={PORTALS}",
+        *(
+            f"--call={PORTAL}=org.freedesktop.portal.{interface}.*{_PORTAL_PLACE}"
+            for interface in PORTAL_INTERFACES
+        ),
+        f"--call={PORTAL}=org.freedesktop.DBus.Properties.Get{_PORTAL_PLACE}",
+        f"--call={PORTAL}=org.freedesktop.DBus.Properties.GetAll{_PORTAL_PLACE}",
+        f"--call={PORTAL}=org.freedesktop.portal.Request.Close{_PORTAL_PLACE}/*",
+        f"--broadcast={PORTAL}=org.freedesktop.portal.*{_PORTAL_PLACE}/*",
         *(f"--talk={name}" for name in policy.dbus_talk),
         *(f"--own={name}" for name in policy.dbus_own),
     ]

@@ -37,6 +37,10 @@ _INHERITED_SIGNALS = (
 """What Python ignores or catches, and an application must find as it is by default."""
 
 
+class GoneError(LaunchError):
+    """The bubble was ending when it was to be entered; nothing has been started."""
+
+
 @dataclass(frozen=True, slots=True)
 class Guest:
     """A file that the user named: what it is, and where it appears inside."""
@@ -70,6 +74,7 @@ def enter(keeper: int, flags: int, entry: Entry) -> int:
         entry: what to start.
 
     Raises:
+        GoneError: the bubble is ending; its pidfd tells when it has.
         LaunchError: the bubble cannot be entered, or the command does not exist in it.
     """
     inward, outward = os.pipe()
@@ -82,7 +87,10 @@ def enter(keeper: int, flags: int, entry: Entry) -> int:
         except LaunchError as error:
             answer = {"error": str(error), "hint": error.hint}
         except OSError as error:
-            answer = {"error": f"the bubble cannot be entered: {error.filename}: {error.strerror}"}
+            answer = {
+                "error": f"the bubble cannot be entered: {error.filename}: {error.strerror}",
+                "gone": error.errno == errno.ESRCH,
+            }
         except BaseException as error:  # noqa: BLE001 - another process waits for the answer
             answer = {"error": f"the bubble cannot be entered: {error!r}"}
         os.write(outward, json.dumps(answer).encode())
@@ -92,6 +100,8 @@ def enter(keeper: int, flags: int, entry: Entry) -> int:
         told = pipe.read()
     os.waitpid(helper, 0)
     answer = json.loads(told) if told else {"error": "the bubble cannot be entered: the helper died"}
+    if answer.get("gone"):
+        raise GoneError(answer["error"])
     if "error" in answer:
         raise LaunchError(answer["error"], hint=answer.get("hint"))
     return int(answer["process"])

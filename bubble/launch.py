@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import select
 import shutil
 import signal
 import threading
@@ -19,8 +20,17 @@ from types import FrameType
 from typing import Any
 
 from bubble import hostreach
-from bubble.beginning import RECORD, UPPER_LOCK, compose, find, memory_file, policy_digest, upper_lock
-from bubble.entrance import Entry, enter
+from bubble.beginning import (
+    RECORD,
+    UPPER_LOCK,
+    Running,
+    compose,
+    find,
+    memory_file,
+    policy_digest,
+    upper_lock,
+)
+from bubble.entrance import Entry, GoneError, enter
 from bubble.errors import BubbleBusyError, LaunchError
 from bubble.guests import guests
 from bubble.host import Host, probe
@@ -40,6 +50,10 @@ from bubble.xauthority import authority_for, display_number
 from packageformat.policy import Policy
 
 __all__ = ["BubbleSpec", "Host", "decode_spec", "encode_spec", "is_running", "probe", "start"]
+
+
+ENDING_PATIENCE = 10.0
+"""Seconds that a bubble which has been killed may take to end before a start gives up."""
 
 
 def start(
@@ -101,58 +115,78 @@ def _enter(
     cwd: Path | None,
 ) -> tuple[int, int]:
     """Find or make the bubble and start `argv` in it; return its process and bubblewrap's status pipe."""
-    host = hostreach.host_answers()
-    running, keeper = find(spec.state / RECORD) or compose(spec, who, environment)
-    try:
-        if running.policy != policy_digest(spec.policy):
-            raise BubbleBusyError(
-                "this application runs by a policy that has been changed since",
-                hint="close all its windows, then start it again",
-            )
-        folder = Path(running.folder)
-        documents = [Document(*map(Path, paths)) for paths in running.documents]
-        reach = hostreach.reach(spec, who, folder, environment, documents)
-        _write_identity(spec, who, host, folder)
-        _write_xauthority(spec, who, folder, environment)
-        display = environment.get("DISPLAY", "")
-        inward, outward = os.pipe()
-        # By descriptor, not in arguments: the application sees the processes of its bubble.
-        variables = bubble_environment(
-            who, host, spec.policy, environment, socket_environment(spec.policy, reach, display)
-        )
-        told = [*bwrap_arguments(spec.policy, reach), *environment_arguments(variables)]
-        sandbox = memory_file(b"".join(os.fsencode(argument) + b"\0" for argument in told))
-        program = memory_file(filter_program(nested_namespaces=spec.policy.nested_namespaces))
+    while True:
+        running, keeper = find(spec.state / RECORD) or compose(spec, who, environment)
         try:
-            entry = Entry(
-                bwrap=bwrap,
-                arguments=[
-                    "--args",
-                    str(sandbox),
-                    "--chdir",
-                    _working_folder(spec.policy, reach, named, cwd),
-                    "--seccomp",
-                    str(program),
-                    "--json-status-fd",
-                    str(outward),
-                ],
-                command=argv,
-                guests=guests(spec.policy, reach, folder, named),
-                folder=folder,
-                home=reach.home,
-                descriptors=(sandbox, program, outward),
-                sockets=(folder / "shared/x11" / reach.x11.name,) if spec.policy.x11 and reach.x11 else (),
-            )
-            child = enter(keeper, running.flags, entry)
-        except BaseException:
-            os.close(inward)
-            raise
+            return _join(running, keeper, spec, who, argv, bwrap, named, environment, cwd)
+        except GoneError:
+            # Its process 1 has been killed and waits for others to end, one in a read for instance.
+            if not select.select([keeper], [], [], ENDING_PATIENCE)[0]:
+                raise
         finally:
-            os.close(outward)
-            os.close(program)
-            os.close(sandbox)
+            os.close(keeper)
+
+
+def _join(
+    running: Running,
+    keeper: int,
+    spec: BubbleSpec,
+    who: Person,
+    argv: Sequence[str],
+    bwrap: str,
+    named: Mapping[Place, tuple[int, int]],
+    environment: Mapping[str, str],
+    cwd: Path | None,
+) -> tuple[int, int]:
+    """Start `argv` in a running bubble."""
+    host = hostreach.host_answers()
+    if running.policy != policy_digest(spec.policy):
+        raise BubbleBusyError(
+            "this application runs by a policy that has been changed since",
+            hint="close all its windows, then start it again",
+        )
+    folder = Path(running.folder)
+    documents = [Document(*map(Path, paths)) for paths in running.documents]
+    reach = hostreach.reach(spec, who, folder, environment, documents)
+    _write_identity(spec, who, host, folder)
+    _write_xauthority(spec, who, folder, environment)
+    display = environment.get("DISPLAY", "")
+    inward, outward = os.pipe()
+    # By descriptor, not in arguments: the application sees the processes of its bubble.
+    variables = bubble_environment(
+        who, host, spec.policy, environment, socket_environment(spec.policy, reach, display)
+    )
+    told = [*bwrap_arguments(spec.policy, reach), *environment_arguments(variables)]
+    sandbox = memory_file(b"".join(os.fsencode(argument) + b"\0" for argument in told))
+    program = memory_file(filter_program(nested_namespaces=spec.policy.nested_namespaces))
+    try:
+        entry = Entry(
+            bwrap=bwrap,
+            arguments=[
+                "--args",
+                str(sandbox),
+                "--chdir",
+                _working_folder(spec.policy, reach, named, cwd),
+                "--seccomp",
+                str(program),
+                "--json-status-fd",
+                str(outward),
+            ],
+            command=argv,
+            guests=guests(spec.policy, reach, folder, named),
+            folder=folder,
+            home=reach.home,
+            descriptors=(sandbox, program, outward),
+            sockets=(folder / "shared/x11" / reach.x11.name,) if spec.policy.x11 and reach.x11 else (),
+        )
+        child = enter(keeper, running.flags, entry)
+    except BaseException:
+        os.close(inward)
+        raise
     finally:
-        os.close(keeper)
+        os.close(outward)
+        os.close(program)
+        os.close(sandbox)
     return child, inward
 
 
@@ -191,7 +225,17 @@ def _write_identity(spec: BubbleSpec, who: Person, host: HostAnswers, folder: Pa
     for name, data in identity_files(who, host, spec.policy, spec.bubble_id).items():
         place = folder / "etc" / name
         if not place.exists() or place.read_bytes() != data:
-            place.write_bytes(data)
+            write_in_place(place, data)
+
+
+def write_in_place(place: Path, data: bytes) -> None:
+    """Write a file that may be mounted, and read at this moment: it is never shorter than both contents."""
+    try:
+        with os.fdopen(os.open(place, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600), "wb", 0) as file:
+            file.write(data)
+            file.truncate()
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(place)) from error
 
 
 def _write_xauthority(spec: BubbleSpec, who: Person, folder: Path, environment: Mapping[str, str]) -> None:
@@ -199,9 +243,7 @@ def _write_xauthority(spec: BubbleSpec, who: Person, folder: Path, environment: 
     data = b""
     if spec.policy.x11 and number is not None:
         data = authority_for(hostreach.xauthority(who, environment), number)
-    place = folder / "Xauthority"
-    place.touch(mode=0o600)
-    place.write_bytes(data)
+    write_in_place(folder / "Xauthority", data)
 
 
 def _working_folder(policy: Policy, reach: Reach, named: Iterable[Place], cwd: Path | None) -> str:

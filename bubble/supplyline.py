@@ -21,6 +21,10 @@ RESTART_INTERVAL = 5.0
 GIVE_UP_AFTER = 30.0
 """Seconds without an answer, and without a connection that lasts, after which waiting readers get EIO."""
 
+FAIL_FAST = 5.0
+"""Seconds after giving up in which what is asked for fails at once: the kernel repeats a failed read-ahead as
+single reads, and an application its own, each of which would wait as long again."""
+
 SILENCE_MAX = 120.0
 """Seconds that a connected supplier may say nothing at all while readers wait."""
 
@@ -45,6 +49,7 @@ class SupplyLine:
         self._backoff = BACKOFF_FIRST
         self._quiet_since = 0.0  # the last answer, connection, or first need
         self._alone_since: float | None = None  # the first loss or failure to connect since the last answer
+        self._failing_until = -1.0
         self._restarted_at = -RESTART_INTERVAL
         self._children: list[subprocess.Popen[bytes]] = []
 
@@ -73,6 +78,8 @@ class SupplyLine:
             self._alone_since = None
         message = Message(Word.DAMAGED if damaged else Word.NEED, content=content, block=block)
         self._needs[key] = message
+        if now < self._failing_until:
+            return
         if self._socket is not None:
             self._send(encode_message(message), now)
         elif now >= self._retry_at and not self._connect(now):
@@ -82,6 +89,8 @@ class SupplyLine:
         """Return how many seconds `tick` may be left alone; None: for ever."""
         if not self._needs:
             return None
+        if now < self._failing_until:
+            return 0.0
         due = self._retry_at if self._socket is None else self._quiet_since + SILENCE_MAX
         return max(0.0, due - now)
 
@@ -90,10 +99,12 @@ class SupplyLine:
         self._children = [child for child in self._children if child.poll() is None]
         if not self._needs:
             return []
+        if now < self._failing_until:
+            return self._give_up(self._failing_until)
         if self._socket is not None:
-            return self._give_up() if now - self._quiet_since >= SILENCE_MAX else []
+            return self._give_up(now + FAIL_FAST) if now - self._quiet_since >= SILENCE_MAX else []
         if self._alone_since is not None and now - self._alone_since >= GIVE_UP_AFTER:
-            return self._give_up()
+            return self._give_up(now + FAIL_FAST)
         if now >= self._retry_at and not self._connect(now):
             self._postpone(now)
         return []
@@ -199,8 +210,9 @@ class SupplyLine:
         self._retry_at = now + self._backoff
         self._backoff = min(BACKOFF_MAX, self._backoff * 2)
 
-    def _give_up(self) -> list[Message]:
-        """Hang up and fail everything that is asked for."""
+    def _give_up(self, failing_until: float) -> list[Message]:
+        """Hang up and fail everything that is asked for, until then and now."""
+        self._failing_until = failing_until
         needs = list(self._needs)
         _log(f"no answer from a supplier: {len(needs)} blocks are given up")
         self._needs.clear()

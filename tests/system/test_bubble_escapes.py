@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
+import signal
 import subprocess
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from bubble.launch import write_in_place
 from tests.accounts import Account, demonstration_account
 from tests.smallbubble import Bubble, Stand, small_system, stand
 from tests.system.test_bubble_isolation import Open, allowing, ended, said
@@ -190,14 +194,15 @@ def test_a_named_link_of_the_users_to_a_plain_file_works(bubble, account):
 def test_hidden_folders_stay_hidden_behind_links(bubble, account):
     """~/.cache -> ~/scratch, as on machines whose home is on a server."""
     put(account, "scratch/ours/key", "key\n")
-    linked(account, ".cache", "scratch")
+    linked(account, ".cache", account.home / "scratch")
     hidden = (*bubble.spec.hidden, account.home / ".cache/ours")
     full = changed(allowing(bubble, home="full"), hidden=hidden)
-    script = "cat ~/.cache/ours/key ~/scratch/ours/key; mv ~/scratch ~/s2; cat ~/s2/ours/key"
-    assert full.run("sh", "-c", script).stdout == ""
+    script = "cat ~/.cache/ours/key ~/scratch/ours/key; mv ~/scratch ~/s2; cat ~/s2/ours/key; echo up"
+    assert full.run("sh", "-c", script).stdout == "up\n"
     assert ended(bubble)
     documents = changed(bubble, hidden=hidden, documents=(account.home / "scratch",))
-    assert documents.run("sh", "-c", "cat ~/scratch/ours/key").stdout == ""
+    assert documents.run("sh", "-c", "cat ~/scratch/ours/key; echo up").stdout == "up\n"
+    assert ended(bubble)
     named = account.home / "scratch/ours/key"
     refused = changed(bubble, hidden=hidden).run("cat", str(named), files=[named])
     assert (refused.returncode, refused.stdout) == (53, "")
@@ -250,7 +255,9 @@ def test_a_running_application_cannot_lead_the_next_start_out(bubble, account, m
     planted = put(account, "planted")
     made = allowing(bubble, x11=True, wayland=True, sound=True, dbus_session=True, printing=True)
     window = Open(made)
-    told = window.ask(f"mv {moved} /m2 2>/dev/null; ln -s /oldroot{planted} {moved} 2>/dev/null; echo tried")
+    told = window.ask(
+        f"mv {moved} {moved}.2 2>/dev/null; ln -s /oldroot{planted} {moved} 2>/dev/null; echo tried"
+    )
     assert told == "tried"
     assert said(made, "echo", "joined") == "joined\n"
     assert list(planted.iterdir()) == []
@@ -262,3 +269,115 @@ def test_a_running_application_cannot_lead_the_next_start_out(bubble, account, m
     assert said(made, "echo", "joined") == "joined\n"
     assert list(planted.iterdir()) == []
     assert window.end() == 0
+
+
+def test_portals_that_act_for_a_program_of_the_hosts_are_out_of_reach(bubble, account):
+    address = f"unix:path={account.runtime}/portal-bus"
+    daemon = account.start(
+        ["dbus-daemon", "--session", "--nofork", f"--address={address}"], stderr=subprocess.DEVNULL
+    )
+    try:
+        end = time.monotonic() + 10
+        while not (account.runtime / "portal-bus").exists() and time.monotonic() < end:
+            time.sleep(0.02)
+        variables = {"DBUS_SESSION_BUS_ADDRESS": address}
+        window = Open(allowing(bubble, dbus_session=True), environment=account.environment(**variables))
+        (proxied,) = bubble.spec.runtime.glob("*/bus")
+        call = ["dbus-send", "--print-reply", "--dest=org.freedesktop.portal.Desktop"]
+
+        def answer(method: str, *more: str) -> str:
+            argv = [*call, "/org/freedesktop/portal/desktop", f"org.freedesktop.portal.{method}", *more]
+            return account.run(argv, DBUS_SESSION_BUS_ADDRESS=f"unix:path={proxied}").stderr
+
+        # Nobody owns the name on this bus: what passes the proxy is ServiceUnknown.
+        assert "ServiceUnknown" in answer("Settings.ReadOne", "string:a", "string:b")
+        assert "ServiceUnknown" in answer("OpenURI.OpenURI")
+        for method in ("Background.RequestBackground", "ScreenCast.CreateSession", "Trash.TrashFile"):
+            assert "AccessDenied" in answer(method), method
+        assert window.end() == 0
+        assert ended(bubble)
+    finally:
+        daemon.kill()
+        daemon.wait()
+
+
+def test_a_start_right_after_a_bubble_was_killed_makes_a_new_one(bubble):
+    for _ in range(5):
+        window = Open(bubble)
+        window.process.stdin.write(
+            "sleep 60 & sleep 60 & python3 -c 'x = bytearray(200_000_000)'; sleep 60\n"
+        )
+        window.process.stdin.flush()
+        time.sleep(0.3)
+        record = json.loads((bubble.spec.state / "running.json").read_text())
+        os.kill(record["process"], signal.SIGKILL)
+        assert said(bubble, "echo", "again") == "again\n"
+        assert window.process.wait(10) == 137
+        window.process.stdin.close()
+        window.process.stdout.close()
+
+
+def test_what_a_killed_view_and_keeper_left_is_swept_by_any_bubbles_start(bubble, account):
+    window = Open(bubble)
+    running = json.loads((bubble.spec.state / "running.json").read_text())
+    left = bubble.spec.runtime / "0123abcd"
+    fresh = bubble.spec.runtime / "0123abce"
+    for folder, age in ((left, 100), (fresh, 0)):
+        for name in ("view", "root", "shared", "home", "etc"):
+            (folder / name).mkdir(parents=True)
+        os.utime(folder, (time.time() - age,) * 2)
+        os.chown(folder, account.uid, account.gid)
+    os.utime(running["folder"], (time.time() - 100,) * 2)
+    other = changed(bubble, state=bubble.spec.state.with_name("another"), home=bubble.spec.home / "another")
+    assert said(other, "echo", "up") == "up\n"
+    assert not left.exists()
+    assert fresh.exists(), "might be one that is being made"
+    assert Path(running["folder"]).exists(), "runs"
+    subprocess.run(["rm", "-r", fresh], check=True)
+    assert window.end() == 0
+
+
+def test_the_memory_of_a_bubbles_own_places_is_bounded(bubble):
+    sizes = (
+        "import os; print(*(os.statvfs(p).f_blocks * os.statvfs(p).f_frsize for p in ('/tmp', '/dev/shm')))"
+    )
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    for size in said(bubble, "python3", "-c", sizes).split():
+        assert int(size) < 0.3 * memory
+    assert "Read-only" in bubble.run("sh", "-c", "echo x > /dev/x").stderr
+
+
+def test_a_file_that_is_mounted_is_never_empty_while_it_changes(tmp_path):
+    place = tmp_path / "hosts"
+    place.write_bytes(b"x" * 100)
+    with place.open("rb") as mounted:
+        write_in_place(place, b"new\n")
+        assert mounted.read() == b"new\n"
+    assert place.read_bytes() == b"new\n"
+    with pytest.raises(OSError, match="nowhere") as caught:
+        write_in_place(tmp_path / "nowhere/x", b"")
+    assert caught.value.filename == str(tmp_path / "nowhere/x")
+
+
+def test_a_full_runtime_folder_is_named_by_its_place(bubble, account, tmp_path):
+    """Its own file system in a namespace of mounts of the test's: full after the first folders."""
+    runtime = account.runtime / "full"
+    runtime.mkdir()
+    os.chown(runtime, account.uid, account.gid)
+    argv = changed(bubble, runtime=runtime)._driver(["true"], ())
+    script = (
+        f"mount -t tmpfs -o size=4k,mode=777 tmpfs {runtime} && echo x > {runtime}/full && cd / && "
+        f'exec setpriv --reuid {account.uid} --regid {account.gid} --clear-groups "$@"'
+    )
+    done = subprocess.run(
+        ["unshare", "-m", "sh", "-c", script, "sh", *argv],
+        capture_output=True,
+        text=True,
+        env=account.environment(),
+        cwd="/",
+    )
+    runtime.rmdir()
+    assert done.returncode == 53
+    assert str(runtime) in done.stderr
+    assert "No space left" in done.stderr
+    assert len(done.stderr.splitlines()) == 1

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bubble.dbusproxy import proxy_arguments
+from bubble.dbusproxy import PORTAL_INTERFACES, proxy_arguments
 from bubble.identity import HostAnswers, Person, environment, identity_files
 from bubble.sandbox import FONT_FILE, IDENTITY_FILES
 from bubble.xauthority import authority_for, display_number
@@ -114,13 +114,21 @@ def test_any_authority_file_is_read_without_a_fuss(data, number):
 
 def test_the_bus_is_filtered_to_the_policys_names():
     policy = Policy(dbus_session=True, dbus_talk=("org.a.B",), dbus_own=("org.c.D.*",))
+    place = "@/org/freedesktop/portal/desktop"
+    portal = "org.freedesktop.portal.Desktop=org.freedesktop.portal"
     arguments = proxy_arguments(policy, "unix:path=/run/bus", Path("/m/bus"), 5)
     assert arguments == [
         "--fd=5",
         "unix:path=/run/bus",
         "/m/bus",
         "--filter",
-        "--talk=org.freedesktop.portal.*",
+        *(f"--call={portal}.{name}.*{place}" for name in PORTAL_INTERFACES),
+        f"--call=org.freedesktop.portal.Desktop=org.freedesktop.DBus.Properties.Get{place}",
+        f"--call=org.freedesktop.portal.Desktop=org.freedesktop.DBus.Properties.GetAll{place}",
+        f"--call={portal}.Request.Close{place}/*",
+        f"--broadcast={portal}.*{place}/*",
         "--talk=org.a.B",
         "--own=org.c.D.*",
     ]
+    starting = {"Background", "DynamicLauncher", "ScreenCast", "RemoteDesktop", "Secret", "Trash"}
+    assert not starting & set(PORTAL_INTERFACES)

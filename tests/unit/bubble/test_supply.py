@@ -12,7 +12,7 @@ import pytest
 
 from bubble.composition import compose
 from bubble.supply import ViewServer, serve_views
-from bubble.supplyline import GIVE_UP_AFTER, SILENCE_MAX, SupplyLine
+from bubble.supplyline import FAIL_FAST, GIVE_UP_AFTER, SILENCE_MAX, SupplyLine
 from bubble.supplymessage import SIZE, Message, Word, decode_message, encode_message
 from bubble.viewimage import load
 from packageformat.entry import Kind, Node
@@ -233,6 +233,23 @@ def test_a_line_without_any_supplier_gives_up_in_the_end(tmp_path):
     assert told == [Message(Word.FAILED, content=0, block=1, error=errno.EIO)]
     assert GIVE_UP_AFTER <= now - 1000.0 < GIVE_UP_AFTER + 3
     assert line.wait(now) is None
+
+
+def test_after_giving_up_a_line_fails_at_once_for_a_while_and_then_tries_again(tmp_path):
+    line = SupplyLine(tmp_path / "nobody", BUBBLE, ())
+    line.need(0, 1, 1000.0)
+    line.tick(1000.0)
+    now = 1000.0 + GIVE_UP_AFTER
+    assert len(line.tick(now)) == 1
+    for block in (1, 2):  # the kernel's second try, the application's next
+        line.need(0, block, now + 1)
+        assert line.wait(now + 1) == 0
+        assert line.tick(now + 1) == [Message(Word.FAILED, content=0, block=block, error=errno.EIO)]
+    now += FAIL_FAST
+    line.need(0, 1, now)
+    assert line.wait(now) != 0
+    assert line.tick(now) == []
+    line.close()
 
 
 def test_a_supplier_that_hangs_up_again_and_again_is_given_up(tmp_path):
