@@ -8,6 +8,7 @@ import json
 import os
 import random
 import signal
+import socket
 import subprocess
 import time
 from collections.abc import Iterator
@@ -15,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+from appclient import wire
 from packageformat.application import Application
 from packageformat.package import PackageParser, Section
 from tests.packages import build_package
@@ -168,6 +170,20 @@ def test_an_agent_that_hangs_is_told_within_seconds_and_ended_by_stop(stage: Cli
     assert time.monotonic() - began < 16
     assert stage.agents() == []
     assert stage.client("run", "probe").stdout == "probe:0\n"
+
+
+def test_a_command_that_waits_hears_that_the_agent_lives(stage: ClientStage) -> None:
+    assert stage.server.process is not None
+    stage.server.process.send_signal(signal.SIGSTOP)
+    try:
+        with socket.socket(socket.AF_UNIX) as link:
+            link.settimeout(9)
+            link.connect(str(stage.user.runtime / "millstream/agent.sock"))
+            link.sendall(wire.encode(wire.Message("refresh")))
+            size = wire.length_of(link.recv(wire.LENGTH_SIZE, socket.MSG_WAITALL))
+            assert wire.decode(link.recv(size, socket.MSG_WAITALL)).kind == "working"
+    finally:
+        stage.server.process.send_signal(signal.SIGCONT)
 
 
 def test_offline_what_is_cached_still_runs(stage: ClientStage) -> None:
