@@ -183,7 +183,9 @@ async def serve(
         max_line_size=4096,
         max_field_size=4096,
     )
-    connections = settings.connections or Connections(settings.proxies)
+    connections = settings.connections
+    if connections is None:
+        connections = Connections(settings.proxies)
     accepting: asyncio.Server | None = None
     try:
         await runner.setup()

@@ -434,3 +434,38 @@ def test_an_ordinary_user_builds_too_and_one_without_subordinate_ids_is_told_how
         )
         refused = user.run(command)
         one_line(refused, 23, "no range", "usermod --add-subuids", user.name)
+
+
+@pytest.mark.parametrize(
+    ("command", "path"),
+    [
+        ("mkdir /opt/deep; cd /opt/deep; for i in $(seq 140); do mkdir d; cd d; done", "opt/deep/d/d"),
+        ("truncate -s 2000G /opt/huge", "opt/huge"),
+    ],
+)
+def test_what_no_package_can_hold_is_named(bench: Bench, command: str, path: str) -> None:
+    one_line(bench.build(bench.recipe(f'commands = ["{command}"]')), 21, path, "[exclude]")
+    assert not list(bench.output.glob("*.ovp"))
+
+
+def test_an_installer_that_replaces_the_folder_of_services_is_captured(bench: Bench) -> None:
+    command = "cp -a /usr/sbin /usr/s; rm -r /usr/sbin; mv /usr/s /usr/sbin; echo x > /usr/sbin/new"
+    done = bench.build(bench.recipe(f'commands = ["{command}"]'))
+    assert done.returncode == 0, done.stderr
+    tree = open_package(bench.output / "small_1.ovp").tree
+    assert tree.find(b"usr/sbin/new") is not None
+    assert tree.find(b"usr/sbin/policy-rc.d") is None
+    done = bench.build(bench.recipe('commands = ["rm -r /usr/sbin; ln -s /nowhere /usr/sbin"]'))
+    assert done.returncode == 0, done.stderr
+
+
+def test_an_installer_that_fills_the_disk_is_told_so_in_one_line(bench: Bench) -> None:
+    assert bench.build(bench.recipe('commands = ["true"]')).returncode == 0  # the base is unpacked now
+    captures = bench.cache / "millstream-sequencer" / "captures"
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m,mode=711", "tiny", captures], check=True)
+    try:
+        for command in ("cat /dev/zero > /opt/big", "cat /dev/zero > /opt/big 2> /dev/null"):
+            one_line(bench.build(bench.recipe(f'commands = ["{command}"]')), 24, "no room", "XDG_CACHE_HOME")
+            assert bench.captures() == []
+    finally:
+        subprocess.run(["umount", "-l", captures], check=True)
