@@ -14,6 +14,7 @@ import stat
 from dataclasses import dataclass, field
 
 from packageformat.errors import FormatError
+from packageformat.limits import DEPTH_MAX, FILE_SIZE_MAX
 from packageformat.names import check_component, check_path
 from packageformat.tree import Kind, Node
 from sequencer.errors import InstallError
@@ -133,10 +134,12 @@ class Scan:
         try:
             return self._made(path, real, status, folder=folder, opaque=opaque)
         except FormatError as error:
-            raise _unpackable(path, error) from error
+            raise _unpackable(path, str(error)) from error
 
     def _made(self, path: bytes, real: bytes, status: os.stat_result, *, folder: bool, opaque: bool) -> Node:
         mode = stat.S_IMODE(status.st_mode)
+        if not folder and status.st_size > FILE_SIZE_MAX:
+            raise _unpackable(path, f"a file of {status.st_size:,} bytes, at most {FILE_SIZE_MAX:,} may be")
         if not folder and mode & (stat.S_ISUID | stat.S_ISGID):
             self.findings.set_id.append(f"{mode:04o} {_text(path)}")
         return Node(
@@ -188,16 +191,16 @@ def _check_path(path: bytes) -> None:
     try:
         check_path(path)
     except FormatError as error:
-        raise _unpackable(path, error) from error
+        raise _unpackable(path, str(error)) from error
+    if path.count(b"/") >= DEPTH_MAX:
+        raise _unpackable(path, f"folders nest deeper than {DEPTH_MAX}")
 
 
-def _unpackable(path: bytes, error: FormatError) -> InstallError:
+def _unpackable(path: bytes, why: str) -> InstallError:
     """Return the error of an installation that made what no package can hold."""
     text = _text(path)
     shown = text if len(text) <= 200 else f"{text[:100]}…{text[-99:]}"
-    return InstallError(
-        f"cannot be packaged: {shown}: {error}", hint="leave it out by [exclude] in the recipe"
-    )
+    return InstallError(f"cannot be packaged: {shown}: {why}", hint="leave it out by [exclude] in the recipe")
 
 
 def _text(path: bytes) -> str:
