@@ -42,7 +42,7 @@ DESCRIPTION = "Store packages, say who may run them, and stream them to clients.
 EPILOG = """\
 a server in one minute:
   streamserver init /srv/millstream --self-signed apps.example.org
-  streamserver trust add /srv/millstream publisher.pub
+  streamserver trust add /srv/millstream publisher.key.pub
   streamserver import /srv/millstream debian-12_1.ovp editor_2.1.ovp
   streamserver user add /srv/millstream anna
   streamserver group add /srv/millstream writers

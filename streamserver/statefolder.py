@@ -113,6 +113,15 @@ class StateFolder:
                 raise StoreError(f"not a folder: {self.path}", hint="choose a new or an empty folder")
             try:
                 self.path.mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                _remove_empty(missing)
+                if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
+                    raise
+                raise StoreError(
+                    f"folder cannot be made ({(error.strerror or '').lower()}): {self.path}",
+                    hint="choose one on a disk, below a folder that you may write",
+                ) from error
+            try:
                 self._check_free()
                 mark = os.open(self.path / _UNFINISHED, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
             except OSError:

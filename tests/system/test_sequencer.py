@@ -21,6 +21,7 @@ from sequencer.subids import ranges_of
 from tests.accounts import demonstration_account
 
 HEAD = '[package]\nname = "small"\nversion = "1"\nbase = "debian-12"\n[build]\n'
+LONG = 1_000_000 + os.getpid()  # seconds; ours, for other runs of the tests may sleep beside
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,7 +208,7 @@ def test_an_installer_that_fails_leaves_one_line_and_its_log(
 
 def _begun(bench: Bench) -> subprocess.Popen[str]:
     """Start a build that hangs, and return it when its command runs."""
-    arguments = bench.build_arguments(bench.recipe('commands = ["sleep 601"]'))
+    arguments = bench.build_arguments(bench.recipe(f'commands = ["sleep {LONG}"]'))
     process = subprocess.Popen(
         bench.command(*arguments),
         env=bench.environment(),
@@ -217,7 +218,7 @@ def _begun(bench: Bench) -> subprocess.Popen[str]:
         start_new_session=True,
     )
     deadline = time.monotonic() + 60
-    while not any("sleep\x00601" in line for line in processes_of_subordinate_ids()):
+    while not any(f"sleep\x00{LONG}" in line for line in processes_of_subordinate_ids()):
         assert time.monotonic() < deadline and process.poll() is None
         time.sleep(0.05)
     return process
@@ -231,7 +232,7 @@ def test_ctrl_c_leaves_nothing_behind(bench: Bench) -> None:
     assert out == ""
     assert err.count("\n") == 1
     assert bench.captures() == []
-    assert not any("sleep\x00601" in line for line in processes_of_subordinate_ids())
+    assert not any(f"sleep\x00{LONG}" in line for line in processes_of_subordinate_ids())
 
 
 def test_what_a_killed_sequencer_left_is_removed_by_the_next(bench: Bench) -> None:
@@ -239,7 +240,7 @@ def test_what_a_killed_sequencer_left_is_removed_by_the_next(bench: Bench) -> No
     process.kill()
     process.communicate(timeout=60)
     deadline = time.monotonic() + 20
-    while any("sleep\x00601" in line for line in processes_of_subordinate_ids()):
+    while any(f"sleep\x00{LONG}" in line for line in processes_of_subordinate_ids()):
         assert time.monotonic() < deadline  # the kernel ends the enclosure with its parent
         time.sleep(0.05)
     assert len(bench.captures()) == 1

@@ -276,7 +276,8 @@ def test_times_hosts_and_paths_that_make_no_sense_are_refused(folder: Path, tmp_
     refused(30, "import", folder, tmp_path / "no\nsuch\x1b[31m.ovp")
     (tmp_path / "file").touch()
     assert "not a folder" in refused(30, "init", tmp_path / "file")
-    assert "check the path" in refused(30, "init", "/proc/foo")
+    assert "choose one on a disk" in refused(30, "init", "/proc/foo")
+    assert "choose one on a disk" in refused(30, "init", tmp_path / "file" / "s")
     (folder / "secrets" / "signing.key").unlink()
     assert "backup" in refused(30, "user", "list", folder)
 
