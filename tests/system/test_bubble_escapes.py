@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import subprocess
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -16,7 +17,7 @@ import pytest
 
 from bubble.launch import write_in_place
 from tests.accounts import Account, demonstration_account
-from tests.smallbubble import Bubble, Stand, small_system, stand
+from tests.smallbubble import Bubble, Layer, Stand, small_system, stand
 from tests.system.test_bubble_isolation import Open, allowing, ended, said
 
 
@@ -301,20 +302,33 @@ def test_portals_that_act_for_a_program_of_the_hosts_are_out_of_reach(bubble, ac
         daemon.wait()
 
 
-def test_a_start_right_after_a_bubble_was_killed_makes_a_new_one(bubble):
-    for _ in range(5):
-        window = Open(bubble)
-        window.process.stdin.write(
-            "sleep 60 & sleep 60 & python3 -c 'x = bytearray(200_000_000)'; sleep 60\n"
-        )
+def test_a_start_right_after_a_bubble_was_killed_in_a_read_makes_a_new_one(place, account):
+    """Its process 1 waits for the reader, who waits for a view that is stopped: nobody can enter it."""
+    layer = Layer()
+    layer.file("opt/big", os.urandom(1 << 20))
+    made = place.bubble([small_system().build(), layer.build()])
+    with made.supplied():
+        window = Open(made)
+    (view,) = [
+        pid for pid in account.processes() if b"bubble.view" in Path(f"/proc/{pid}/cmdline").read_bytes()
+    ]
+    record = json.loads((made.spec.state / "running.json").read_text())
+    with made.supplied("delay=2"):
+        window.process.stdin.write("read line < /opt/big\n")
         window.process.stdin.flush()
-        time.sleep(0.3)
-        record = json.loads((bubble.spec.state / "running.json").read_text())
+        time.sleep(0.5)
+        os.kill(view, signal.SIGSTOP)
         os.kill(record["process"], signal.SIGKILL)
-        assert said(bubble, "echo", "again") == "again\n"
-        assert window.process.wait(10) == 137
-        window.process.stdin.close()
-        window.process.stdout.close()
+        going_on = threading.Timer(1.5, os.kill, (view, signal.SIGCONT))
+        going_on.start()
+        try:
+            assert said(made, "echo", "again") == "again\n"
+        finally:
+            going_on.join()
+            window.process.wait(10)
+            window.process.stdin.close()
+            window.process.stdout.close()
+        assert ended(made)
 
 
 def test_what_a_killed_view_and_keeper_left_is_swept_by_any_bubbles_start(bubble, account):
