@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from bubble.entrance import Entry, GoneError, enter
 from bubble.launch import write_in_place
 from tests.accounts import Account, demonstration_account
 from tests.smallbubble import Bubble, Layer, Stand, small_system, stand
@@ -303,7 +304,6 @@ def test_portals_that_act_for_a_program_of_the_hosts_are_out_of_reach(bubble, ac
 
 
 def test_a_start_right_after_a_bubble_was_killed_in_a_read_makes_a_new_one(place, account):
-    """Its process 1 waits for the reader, who waits for a view that is stopped: nobody can enter it."""
     layer = Layer()
     layer.file("opt/big", os.urandom(1 << 20))
     made = place.bubble([small_system().build(), layer.build()])
@@ -329,6 +329,17 @@ def test_a_start_right_after_a_bubble_was_killed_in_a_read_makes_a_new_one(place
             window.process.stdin.close()
             window.process.stdout.close()
         assert ended(made)
+
+
+def test_entering_a_bubble_whose_process_one_is_ending_is_told_apart(tmp_path):
+    """The start waits then for the end of that process, and makes a new bubble."""
+    with subprocess.Popen(["true"]) as ending:
+        keeper = os.pidfd_open(ending.pid)
+        os.waitid(os.P_PIDFD, keeper, os.WEXITED | os.WNOWAIT)
+        nothing = Entry("/bin/true", (), ("true",), (), tmp_path, tmp_path, ())
+        with pytest.raises(GoneError):
+            enter(keeper, 0x10000000, nothing)
+        os.close(keeper)
 
 
 def test_what_a_killed_view_and_keeper_left_is_swept_by_any_bubbles_start(bubble, account):
