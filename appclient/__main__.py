@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
+import errno
 import importlib
 import os
 import sys
@@ -13,6 +15,9 @@ from collections.abc import Sequence
 from packageformat.errors import MillstreamError
 
 COMMANDS = ("login", "refresh", "list", "run", "status", "cache", "reset", "remove", "stop", "agent", "watch")
+
+_OUTPUT_FAILS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO, errno.EBADF)
+_DISK = 46  # appclient.errors.CacheError's; not imported for the sake of a fast start
 
 _DESCRIPTION = """\
 Run applications that your organisation publishes, without installing them: each streams on its first
@@ -42,22 +47,42 @@ def main(argv: Sequence[str] | None = None) -> int:
         if rest:  # argparse gives up what follows "--" once an option has stood between
             args.files += rest[1:]
         code = args.run(args)
+        if sys.stdout is not None:  # None: closed before we started
+            sys.stdout.flush()
     except MillstreamError as error:
-        print(f"appclient: {error.line()}", file=sys.stderr)
+        _say(error.line())
         return error.exit_code
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:
+        _discard_output()
         return 141
     except Exception as bug:
+        if isinstance(bug, OSError) and bug.filename is None and bug.errno in _OUTPUT_FAILS:
+            _discard_output()
+            _say(f"cannot write the output: {bug.strerror}; free space where it goes, then try again")
+            return _DISK
         if os.environ.get("MILLSTREAM_DEBUG"):
             raise
         with tempfile.NamedTemporaryFile("w", prefix="appclient-bug-", suffix=".log", delete=False) as log:
             traceback.print_exc(file=log)
         kind = type(bug).__name__
-        print(f"appclient: a bug ({kind}): {' '.join(arguments[:1])}; report {log.name}", file=sys.stderr)
+        _say(f"a bug ({kind}): {' '.join(arguments[:1])}; report {log.name}")
         return 1
     return int(code)
+
+
+def _say(line: str) -> None:
+    with contextlib.suppress(OSError, AttributeError):  # standard error may be closed or full too
+        print(f"appclient: {' '.join(line.split())}", file=sys.stderr)
+
+
+def _discard_output() -> None:
+    """Let what is still in the buffer go nowhere: the interpreter would try again at its end."""
+    with contextlib.suppress(OSError, ValueError):
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
+        os.close(nowhere)
 
 
 def _parser(arguments: Sequence[str]) -> argparse.ArgumentParser:

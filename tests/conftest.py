@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import signal
+
 import pytest
 
 _NOT_RUN: list[str] = []
+
+# A shell ignores SIGINT in what it starts in the background, and every child inherits that: tests of Ctrl-C
+# would then wait for ever.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.hookimpl(tryfirst=True)
