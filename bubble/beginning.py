@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import os
@@ -306,6 +307,8 @@ def _refusal(spec: BubbleSpec, told: dict[str, Any]) -> MillstreamError:
         return NoUserNamespacesError(f"this host refuses user namespaces: {text}")
     if step == "fuse":
         return NoFuseError(f"/dev/fuse cannot be used: {text}")
+    if step == "fuse mount" and told["errno"] == errno.ENOENT:
+        step = "view"  # it takes the runtime folder with it when it ends, here before the keeper got that far
     if step == "fuse mount":
         return NoFuseError(f"no file system can be mounted in {spec.runtime}: {text}")
     if step == "overlay":
