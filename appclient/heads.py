@@ -31,6 +31,7 @@ _log = logging.getLogger(__name__)
 _KEPT_IN_MEMORY = 12
 """Packages whose trees and block ids stay in memory (a few MB each)."""
 
+_AT_SERVER = "tell the administrator, whose 'streamserver check' finds what is damaged"
 _PIECE = 1 << 20
 
 _ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
@@ -84,7 +85,11 @@ class Heads:
             while len(head) < size:
                 head += await door.take(content, min(_PIECE, size - len(head)))
         data = bytes(head)
-        await asyncio.to_thread(parser.feed, 0, data)
+        try:
+            await asyncio.to_thread(parser.feed, 0, data)
+        except FormatError as error:
+            text = f"package {pointer.version_id.hex()[:16]} of the server: {error}"
+            raise type(error)(text, hint=_AT_SERVER if type(error) is FormatError else error.hint) from error
         if parser.package is None:
             raise FormatError(
                 f"the head of {pointer.version_id.hex()} is not of the size that its pointer says"

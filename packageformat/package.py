@@ -161,8 +161,16 @@ class PackageParser:
         return header
 
     def _parse(self, header: Header, head: bytes) -> Package:
-        if sha256(memoryview(head)[HEADER_SIZE:]).digest() != header.head_digest:
-            raise FormatError("a package that is damaged before its blocks")
+        if sha256(memoryview(head)[HEADER_SIZE:]).digest() == header.head_digest:
+            return self._verified(header, head)
+        damaged = "a package that is damaged before its blocks"
+        try:
+            self._verified(header, head)
+        except FormatError as error:  # says which part it is
+            raise FormatError(f"{damaged}: {error}") from error
+        raise FormatError(damaged)
+
+    def _verified(self, header: Header, head: bytes) -> Package:
         manifest_bytes = _section(header, head, Section.MANIFEST)
         version = version_id(manifest_bytes)
         if self._expected is not None and version != self._expected:
