@@ -10,11 +10,13 @@ from __future__ import annotations
 
 import os
 import secrets
+import shutil
 import subprocess
 import sys
 import sysconfig
+import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -100,19 +102,22 @@ def demonstration_account(prefix: str = "millstream-demo") -> Iterator[Account]:
     """
     if os.geteuid() != 0:
         raise PermissionError("only root can make a demonstration user: run the system tests as root")
-    with open_fuse_device(), demonstration_user(f"{prefix}-{secrets.token_hex(3)}") as user:
-        yield Account(user, *_interpreter(user))
+    with ExitStack() as undo:
+        undo.enter_context(open_fuse_device())
+        user = undo.enter_context(demonstration_user(f"{prefix}-{secrets.token_hex(3)}"))
+        yield Account(user, *_interpreter(user, undo))
 
 
-def _interpreter(user: DemonstrationUser) -> tuple[str, str]:
+def _interpreter(user: DemonstrationUser, undo: ExitStack) -> tuple[str, str]:
     """Return a Python that `user` may execute and the PYTHONPATH under which it finds everything.
 
     The virtual environment's own interpreter may lie in root's home; then the distribution's of the
-    same version does as well.
+    same version does as well. The clone itself may lie where that user cannot go: then the programs as
+    installed for everybody serve, with a copy of the tests' own modules.
     """
     version = f"{sys.version_info[0]}.{sys.version_info[1]}"
     path = f"{REPOSITORY}:{sysconfig.get_path('purelib')}"
-    trial = "import asyncio, aiohttp, zstandard, packageformat, bubble, appclient"
+    trial = "import asyncio, aiohttp, zstandard, packageformat, bubble, appclient, tests.smallbubble"
     for python in (sys.executable, f"/usr/bin/python{version}", f"/usr/local/bin/python{version}"):
         try:
             done = user.run(
@@ -122,4 +127,10 @@ def _interpreter(user: DemonstrationUser) -> tuple[str, str]:
             continue
         if done.returncode == 0:
             return python, path
-    return str(installed_programs() / "python"), ""  # a copy that everybody can read
+    copy = Path(undo.enter_context(tempfile.TemporaryDirectory(prefix="millstream-tests-")))
+    copy.chmod(0o755)
+    for folder in ("tests", "samples"):
+        shutil.copytree(
+            REPOSITORY / folder, copy / folder, ignore=shutil.ignore_patterns("__pycache__", "vectors")
+        )
+    return str(installed_programs() / "python"), str(copy)
