@@ -11,7 +11,7 @@ never wait for later ones.
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 
@@ -22,7 +22,6 @@ from packageformat.hashtree import multiproof, split
 from packageformat.limits import (
     DIGEST_SIZE,
     FORMAT_VERSION,
-    FRAME_PLAIN_MAX,
     PACK_DIRECTORY_BYTES_MAX,
     PAGE_SIZE,
 )
@@ -37,6 +36,7 @@ from packageformat.packdirectory import (
     encode_directory,
     siblings,
 )
+from packageformat.packplan import plan_pack
 from packageformat.stack import bubble_id
 from packageformat.tree import Tree
 
@@ -46,9 +46,8 @@ MAGIC = b"OVPPACK1"
 PREAMBLE = struct.Struct("<8sHHII12x32s")
 """Magic, version, zero, stored and plain bytes of the directory, zeros, SHA-256 of the stored directory."""
 
-FIRST_FRAMES = 4
-FIRST_FRAME_PLAIN = 65536
-"""The first frames are small, so that a launch begins early."""
+Each = Callable[[Callable[[tuple[PackExtent, ...]], bytes], Iterable[tuple[PackExtent, ...]]], Iterable[bytes]]
+"""What maps a function over frames, in order: `map`, or an executor's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,7 +235,9 @@ def build_pack(
     stack: Sequence[PackSource],
     extents: Sequence[PackExtent],
     read_block: Callable[[int, int], bytes],
-    level: int = 9,
+    level: int = 19,
+    class_of: Callable[[PackExtent], Hashable] | None = None,
+    each: Each = map,
 ) -> bytes:
     """Return the launch pack of these pages.
 
@@ -246,6 +247,9 @@ def build_pack(
         extents: the pages in first-touch order, none twice.
         read_block: gives the plain bytes of a block, by layer and number.
         level: zstd's.
+        class_of: gives the class of an extent of one page; a frame holds pages of one class only.
+        each: maps a function over the frames, as `map` does: an executor's compresses several at once, and
+            then reads blocks from several threads.
 
     Raises:
         FormatError: pages that are not there, or twice; more than a pack may hold.
@@ -268,17 +272,24 @@ def build_pack(
         )
         for source, blocks in zip(stack, touched, strict=True)
     )
-    frames: list[PackFrame] = []
-    parts: list[bytes] = []
-    seen: set[tuple[int, int]] = set()
-    for group in _grouped(extents, layers):
-        plain = b"".join(
+    def size_of(extent: PackExtent) -> int:
+        end = (extent.first_page + extent.pages) * PAGE_SIZE
+        return min(end, layers[extent.layer].sizes[extent.block]) - extent.first_page * PAGE_SIZE
+
+    def compressed(group: tuple[PackExtent, ...]) -> bytes:
+        pages = [
             read_block(extent.layer, extent.block)[
                 extent.first_page * PAGE_SIZE : (extent.first_page + extent.pages) * PAGE_SIZE
             ]
             for extent in group
-        )
-        stored = compress(plain, level)
+        ]
+        return compress(b"".join(pages), level)
+
+    frames: list[PackFrame] = []
+    parts: list[bytes] = []
+    seen: set[tuple[int, int]] = set()
+    plan = list(plan_pack(extents, size_of, class_of))
+    for group, stored in zip(plan, each(compressed, plan), strict=True):
         frame = PackFrame(group, len(stored), b"\0" * FRAME_DIGEST_SIZE)
         hashes: dict[tuple[int, int], bytes] = {}
         given: list[bytes] = []
@@ -298,24 +309,3 @@ def build_pack(
     preamble = PREAMBLE.pack(MAGIC, FORMAT_VERSION, 0, len(packed), len(directory), sha256(packed).digest())
     return b"".join((preamble, packed, *parts))
 
-
-def _grouped(
-    extents: Sequence[PackExtent], layers: Sequence[TouchedBlocks]
-) -> Iterator[tuple[PackExtent, ...]]:
-    """Give the extents of one frame after the other.
-
-    the first frames up to 64 KiB plain, the others up to 256.
-    """
-    group: list[PackExtent] = []
-    plain = 0
-    frames = 0
-    for extent in extents:
-        end = (extent.first_page + extent.pages) * PAGE_SIZE
-        size = min(end, layers[extent.layer].sizes[extent.block]) - extent.first_page * PAGE_SIZE
-        if group and plain + size > (FIRST_FRAME_PLAIN if frames < FIRST_FRAMES else FRAME_PLAIN_MAX):
-            yield tuple(group)
-            group, plain, frames = [], 0, frames + 1
-        group.append(extent)
-        plain += size
-    if group:
-        yield tuple(group)

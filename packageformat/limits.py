@@ -20,7 +20,7 @@ BLOCK_SIZE = 65536
 PAGES_A_BLOCK = BLOCK_SIZE // PAGE_SIZE
 
 FRAME_PLAIN_MAX = 262144
-"""Plain bytes of one zstd frame of blocks or of launch pages."""
+"""Plain bytes of one zstd frame of blocks."""
 
 FRAME_STORED_MAX = FRAME_PLAIN_MAX + 4096
 """Stored bytes of one frame: zstd grows incompressible data by less than this."""
@@ -105,6 +105,11 @@ CLOCK_SKEW = 300
 # Launch pack
 PACK_DIRECTORY_BYTES_MAX = 8 << 20
 """Plain bytes of a launch pack's directory."""
+
+PACK_FRAME_PLAIN_MAX = 2 << 20
+"""Plain bytes of one zstd frame of launch pages."""
+
+PACK_FRAME_STORED_MAX = PACK_FRAME_PLAIN_MAX + 4096
 
 PACK_FRAMES_MAX = 1 << 16
 PACK_BLOCKS_MAX = 1 << 16
