@@ -46,8 +46,9 @@ MAGIC = b"OVPPACK1"
 PREAMBLE = struct.Struct("<8sHHII12x32s")
 """Magic, version, zero, stored and plain bytes of the directory, zeros, SHA-256 of the stored directory."""
 
-Each = Callable[[Callable[[tuple[PackExtent, ...]], bytes], Iterable[tuple[PackExtent, ...]]], Iterable[bytes]]
-"""What maps a function over frames, in order: `map`, or an executor's."""
+Group = tuple[PackExtent, ...]
+Each = Callable[[Callable[[Group], bytes], Iterable[Group]], Iterable[bytes]]
+"""What maps a function over the extents of frames, in order: `map`, or an executor's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -272,11 +273,12 @@ def build_pack(
         )
         for source, blocks in zip(stack, touched, strict=True)
     )
+
     def size_of(extent: PackExtent) -> int:
         end = (extent.first_page + extent.pages) * PAGE_SIZE
         return min(end, layers[extent.layer].sizes[extent.block]) - extent.first_page * PAGE_SIZE
 
-    def compressed(group: tuple[PackExtent, ...]) -> bytes:
+    def compressed(group: Group) -> bytes:
         pages = [
             read_block(extent.layer, extent.block)[
                 extent.first_page * PAGE_SIZE : (extent.first_page + extent.pages) * PAGE_SIZE
@@ -308,4 +310,3 @@ def build_pack(
     packed = compress(directory, 19)
     preamble = PREAMBLE.pack(MAGIC, FORMAT_VERSION, 0, len(packed), len(directory), sha256(packed).digest())
     return b"".join((preamble, packed, *parts))
-

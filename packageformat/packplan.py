@@ -21,6 +21,10 @@ FIRST_FRAME_PLAIN = 65536
 PAGES_A_FRAME_MAX = 4096
 """A frame of many last pages of small files ends here, whatever its bytes: extents are counted in 16 bits."""
 
+EXACT_PAGES = 256
+"""So many pages keep the exact order. Later ones bring the rest of their block (of their class) along: a
+block that comes in two frames needs the hashes of the pages that come later, 32 bytes each."""
+
 CLASS_PLAIN_MIN = 65536
 """Plain bytes below which a class is not worth frames of its own."""
 
@@ -50,8 +54,10 @@ def plan_pack(
         for extent in extents
         for page in range(extent.first_page, extent.first_page + extent.pages)
     ]
+    class_of = class_of or _the_one
+    pages = _gathered(pages, class_of)
     sizes = [size_of(page) for page in pages]
-    classes: list[Hashable] = [class_of(page) if class_of else None for page in pages]
+    classes = [class_of(page) for page in pages]
     queues: dict[Hashable, list[int]] = {}
     for number in range(len(pages) - 1, -1, -1):
         queues.setdefault(classes[number], []).append(number)  # the next one last, to pop
@@ -75,6 +81,18 @@ def plan_pack(
         given += plain
         left[name] -= plain
         yield _joined(sorted(map(pages.__getitem__, frame), key=_place))
+
+
+def _the_one(_: PackExtent) -> None:
+    """Return the class of a page when there is only one."""
+
+
+def _gathered(pages: Sequence[PackExtent], class_of: Callable[[PackExtent], Hashable]) -> list[PackExtent]:
+    """Return the pages, those of one block and class together once the launch has begun."""
+    together: dict[tuple[int, int, Hashable], list[PackExtent]] = {}
+    for page in pages[EXACT_PAGES:]:
+        together.setdefault((page.layer, page.block, class_of(page)), []).append(page)
+    return [*pages[:EXACT_PAGES], *(page for block in together.values() for page in block)]
 
 
 def _place(page: PackExtent) -> tuple[int, int, int]:
