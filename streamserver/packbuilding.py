@@ -60,11 +60,12 @@ def check_pack(store: Store, pack: StoredPack) -> None:
     """
     path = store.folder.object_path(pack.object_digest)
     with explained(path):
-        if sha256(path.read_bytes()).digest() != pack.object_digest:
-            raise DamagedObjectError(
-                f"launch pack of {pack.application} is damaged: {path}",
-                hint="'streamserver packs build --again' builds it anew",
-            )
+        whole = path.exists() and sha256(path.read_bytes()).digest() == pack.object_digest
+    if not whole:
+        raise DamagedObjectError(
+            f"launch pack of {pack.application} is damaged: {path}",
+            hint="'streamserver packs build --again' builds it anew",
+        )
 
 
 def bring_up_to_date(
