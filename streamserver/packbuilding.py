@@ -114,6 +114,16 @@ def remove_expired(store: Store, *, now: float) -> int:
     return len(gone)
 
 
+@dataclass(frozen=True, slots=True)
+class _Located:
+    """A profile's pages as they lie in the stack."""
+
+    layers: list[StoredLayer]
+    extents: list[PackExtent]
+    missing: int  # pages that are not in this stack
+    window_pages: int  # of the extents, that lead to the first window
+
+
 class _Builder:
     """Builds packs of the profiles that were there at the beginning."""
 
@@ -164,8 +174,8 @@ class _Builder:
     def _others(self, profile: StoredProfile) -> list[StoredProfile]:
         return self._store.reader.ask(lambda db: packs.others_of(db, profile, self._profiles))
 
-    def _located(self, profile: StoredProfile) -> tuple[list[StoredLayer], list[PackExtent], int]:
-        """Return the stack's layers, the profile's pages there, and how many are not there."""
+    def _located(self, profile: StoredProfile) -> _Located:
+        """Find a profile's pages in its version's stack."""
         documents = self._store.reader.ask(
             lambda db: packs.profile_document(db, profile.version_id, profile.application)
         )
@@ -175,23 +185,26 @@ class _Builder:
             raise FormatError(f"no launch profile of {profile.application}")
         index = self._layers.index(stack)
         layers = self._layers.stack(stack)
-        extents, missing = extents_of(found, index, [layer.package.tree for layer in layers])
-        return layers, extents, missing
+        trees = [layer.package.tree for layer in layers]
+        extents, missing = extents_of(found, index, trees)
+        before, _ = extents_of(found.before_window(), index, trees)
+        return _Located(layers, extents, missing, sum(extent.pages for extent in before))
 
     def _touches(self, profile: StoredProfile) -> dict[bytes, int]:
         found = self._touched.get(profile.digest)
         if found is None:
             try:
-                layers, extents, _ = self._located(profile)
+                place = self._located(profile)
+                found = touched_pages(place.extents, _namer(place.layers))
             except MillstreamError:
-                layers, extents = [], []  # its own build says what is wrong with it
-            found = touched_pages(extents, _namer(layers))
+                found = {}  # its own build says what is wrong with it
             self._touched[profile.digest] = found
         return found
 
     def _packed(self, profile: StoredProfile, others: list[StoredProfile]) -> StoredPack | None:
         touched = [self._touches(other) for other in others]
-        layers, extents, missing = self._located(profile)
+        place = self._located(profile)
+        layers, extents = place.layers, place.extents
         pages = sum(extent.pages for extent in extents)
         if not pages:
             raise FormatError(
@@ -206,6 +219,7 @@ class _Builder:
             lambda layer, block: layers[layer].block(block),
             class_of=classes_of(extents, _namer(layers), touched),
             each=self._watched(profile, pages),
+            window_pages=place.window_pages,
         )
         reader = PackReader([layer.trusted for layer in layers], profile.application)
         reader.feed(data)
@@ -219,7 +233,7 @@ class _Builder:
             object_digest=sha256(data).digest(),
             object_size=len(data),
             pages=pages,
-            unresolved=missing,
+            unresolved=place.missing,
             profile_digest=profile.digest,
             rules=RULES,
             considered=b"".join(other.digest for other in others),
