@@ -34,8 +34,11 @@ def plan(store: Store, *, now: float) -> Plan:
         db: sqlite3.Connection,
     ) -> tuple[list[StoredProfile], dict[Key, StoredPack], dict[Key, set[bytes]], set[bytes]]:
         profiles = packs.list_profiles(db)
+        stacks = packs.stacks_of(db, profiles)
         others = {
-            (one.version_id, one.application): {other.digest for other in packs.others_of(db, one, profiles)}
+            (one.version_id, one.application): {
+                other.digest for other in packs.others_of(one, profiles, stacks)
+            }
             for one in profiles
         }
         there = {(pack.version_id, pack.application): pack for pack in packs.list_packs(db)}
