@@ -11,7 +11,7 @@ never wait for later ones.
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 
@@ -20,9 +20,9 @@ from packageformat.errors import CorruptBlockError, FormatError, UnsupportedErro
 from packageformat.hashing import block_id_of_pages, page_hashes
 from packageformat.hashtree import multiproof, split
 from packageformat.limits import (
+    BLOCK_SIZE,
     DIGEST_SIZE,
     FORMAT_VERSION,
-    FRAME_PLAIN_MAX,
     PACK_DIRECTORY_BYTES_MAX,
     PAGE_SIZE,
 )
@@ -38,6 +38,7 @@ from packageformat.packdirectory import (
     frame_sizes,
     siblings,
 )
+from packageformat.packplan import plan_pack
 from packageformat.stack import bubble_id
 from packageformat.tree import Tree
 
@@ -60,9 +61,9 @@ PREAMBLE = struct.Struct("<8sHHII12x32s")
 
 PREAMBLE_SIZE = PREAMBLE.size
 
-FIRST_FRAMES = 4
-FIRST_FRAME_PLAIN = 65536
-"""The first frames are small, so that a launch begins early."""
+Group = tuple[PackExtent, ...]
+Each = Callable[[Callable[[Group], bytes], Iterable[Group]], Iterable[bytes]]
+"""What maps a function over the extents of frames, in order: `map`, or an executor's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -379,7 +380,9 @@ def build_pack(
     stack: Sequence[PackSource],
     extents: Sequence[PackExtent],
     read_block: Callable[[int, int], bytes],
-    level: int = 9,
+    level: int = 19,
+    class_of: Callable[[PackExtent], Hashable] | None = None,
+    each: Each = map,
 ) -> bytes:
     """Return the launch pack of these pages.
 
@@ -389,6 +392,9 @@ def build_pack(
         extents: the pages in first-touch order, none twice.
         read_block: gives the plain bytes of a block, by layer and number.
         level: zstd's.
+        class_of: gives the class of an extent of one page; a frame holds pages of one class only.
+        each: maps a function over the frames, as `map` does: an executor's compresses several at once, and
+            then reads blocks from several threads.
 
     Raises:
         FormatError: pages that are not there, or twice; more than a pack may hold.
@@ -397,10 +403,16 @@ def build_pack(
     for extent in extents:
         if not 0 <= extent.layer < len(stack) or not 0 <= extent.block < stack[extent.layer].tree.block_count:
             raise FormatError("a launch pack of pages that are not there")
-        ids = stack[extent.layer].block_ids
-        touched[extent.layer][extent.block] = ids[
-            extent.block * DIGEST_SIZE : (extent.block + 1) * DIGEST_SIZE
-        ]
+        if extent.pages < 1:
+            raise FormatError("a launch pack of no pages")
+        if extent.block not in touched[extent.layer]:
+            source = stack[extent.layer]
+            entry, offset = source.tree.block_place(extent.block)
+            first = extent.block - offset // BLOCK_SIZE
+            for block in range(first, first + source.tree.file_block_count(entry)):
+                touched[extent.layer][block] = source.block_ids[
+                    block * DIGEST_SIZE : (block + 1) * DIGEST_SIZE
+                ]
     layers = tuple(
         TouchedBlocks(
             source.version_id,
@@ -411,17 +423,25 @@ def build_pack(
         )
         for source, blocks in zip(stack, touched, strict=True)
     )
-    frames: list[PackFrame] = []
-    parts: list[bytes] = []
-    seen: set[tuple[int, int]] = set()
-    for group in _grouped(extents, layers):
-        plain = b"".join(
+
+    def size_of(extent: PackExtent) -> int:
+        end = (extent.first_page + extent.pages) * PAGE_SIZE
+        return min(end, layers[extent.layer].sizes[extent.block]) - extent.first_page * PAGE_SIZE
+
+    def compressed(group: Group) -> bytes:
+        pages = [
             read_block(extent.layer, extent.block)[
                 extent.first_page * PAGE_SIZE : (extent.first_page + extent.pages) * PAGE_SIZE
             ]
             for extent in group
-        )
-        stored = compress(plain, level)
+        ]
+        return compress(b"".join(pages), level)
+
+    frames: list[PackFrame] = []
+    parts: list[bytes] = []
+    seen: set[tuple[int, int]] = set()
+    plan = list(plan_pack(extents, size_of, class_of))
+    for group, stored in zip(plan, each(compressed, plan), strict=True):
         frame = PackFrame(group, len(stored), b"\0" * FRAME_DIGEST_SIZE)
         hashes: dict[tuple[int, int], bytes] = {}
         given: list[bytes] = []
@@ -440,25 +460,3 @@ def build_pack(
     packed = compress(directory, 19)
     preamble = PREAMBLE.pack(MAGIC, FORMAT_VERSION, 0, len(packed), len(directory), sha256(packed).digest())
     return b"".join((preamble, packed, *parts))
-
-
-def _grouped(
-    extents: Sequence[PackExtent], layers: Sequence[TouchedBlocks]
-) -> Iterator[tuple[PackExtent, ...]]:
-    """Give the extents of one frame after the other.
-
-    the first frames up to 64 KiB plain, the others up to 256.
-    """
-    group: list[PackExtent] = []
-    plain = 0
-    frames = 0
-    for extent in extents:
-        end = (extent.first_page + extent.pages) * PAGE_SIZE
-        size = min(end, layers[extent.layer].sizes[extent.block]) - extent.first_page * PAGE_SIZE
-        if group and plain + size > (FIRST_FRAME_PLAIN if frames < FIRST_FRAMES else FRAME_PLAIN_MAX):
-            yield tuple(group)
-            group, plain, frames = [], 0, frames + 1
-        group.append(extent)
-        plain += size
-    if group:
-        yield tuple(group)

@@ -20,12 +20,12 @@ from packageformat.limits import (
     BLOCKS_MAX,
     DIGEST_SIZE,
     FORMAT_VERSION,
-    FRAME_PLAIN_MAX,
-    FRAME_STORED_MAX,
     LABEL_MAX,
     PACK_BLOCKS_MAX,
     PACK_DIRECTORY_BYTES_MAX,
     PACK_EXTENTS_MAX,
+    PACK_FRAME_PLAIN_MAX,
+    PACK_FRAME_STORED_MAX,
     PACK_FRAMES_MAX,
     PAGE_SIZE,
     STACK_MAX,
@@ -120,7 +120,7 @@ class PackDirectory:
             raise FormatError(f"a launch pack of {len(self.frames)} frames, allowed {PACK_FRAMES_MAX}")
         seen: dict[tuple[int, int], int] = {}
         for frame in self.frames:
-            if not 0 < frame.stored_size <= FRAME_STORED_MAX or len(frame.digest) != FRAME_DIGEST_SIZE:
+            if not 0 < frame.stored_size <= PACK_FRAME_STORED_MAX or len(frame.digest) != FRAME_DIGEST_SIZE:
                 raise FormatError("a launch pack with a frame of impossible size")
             plain = 0
             for extent in frame.extents:
@@ -137,8 +137,10 @@ class PackDirectory:
                     raise FormatError("a launch pack with a page twice")
                 seen[key] = seen.get(key, 0) | bits
                 plain += min(end * PAGE_SIZE, layer.sizes[extent.block]) - extent.first_page * PAGE_SIZE
-            if not 0 < plain <= FRAME_PLAIN_MAX:
-                raise FormatError(f"a launch pack with a frame of {plain} bytes, allowed {FRAME_PLAIN_MAX}")
+            if not 0 < plain <= PACK_FRAME_PLAIN_MAX:
+                raise FormatError(
+                    f"a launch pack with a frame of {plain} bytes, allowed {PACK_FRAME_PLAIN_MAX}"
+                )
 
     def check_stack(self, stack: Sequence[PackLayer]) -> None:
         """Check that every block id is the one in the verified manifests of `stack`, bottom first.

@@ -8,7 +8,7 @@ at a file.
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from packageformat.columns import Columns, columns_of, decode_columns, encode_columns
 from packageformat.entry import Entry, Kind, Node
@@ -211,6 +211,10 @@ class Tree:
     def file_block_count(self, index: int) -> int:
         """Return how many blocks a FILE, or a HARDLINK's file, has."""
         return -(-self.file_size(index) // BLOCK_SIZE)
+
+    def files(self) -> Iterable[tuple[int, int]]:
+        """Return each FILE that has bytes, in order: its entry and the number of its first block."""
+        return zip(self._file_entries, self._file_starts, strict=True)
 
     def block_place(self, block: int) -> tuple[int, int]:
         """Return the entry that holds a block, and the block's offset in that file, in bytes.
