@@ -32,6 +32,7 @@ from bubble.pusher import Pusher
 from bubble.pushing import Pushing
 from bubble.supplyline import SupplyLine
 from bubble.supplymessage import Message, Word
+from bubble.trace import Trace
 from bubble.viewfiles import ViewFiles
 from bubble.viewimage import ViewImage, load
 from packageformat.errors import MillstreamError
@@ -95,6 +96,7 @@ class View:
         self._line = line
         self._device = device
         self._files = ViewFiles(image, uid, gid)
+        self._trace = Trace.from_environment()
         self._reads: dict[int, _Read] = {}
         self._attempts: dict[tuple[int, int], int] = {}
         self._pushing = Pushing(store, pusher) if pusher is not None else None
@@ -220,6 +222,8 @@ class View:
         size = min(size, max(0, self._files.size(node) - offset))
         if content is None or not size:
             return fuse.reply(unique)
+        if self._trace is not None:
+            self._trace.note(content, offset, size)
         return self._serve(unique, content, offset, size, thread)
 
     def _serve(self, unique: int, content: int, offset: int, size: int, thread: int) -> bytes:

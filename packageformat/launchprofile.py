@@ -307,13 +307,40 @@ def content_index(layers: Sequence[tuple[bytes, Tree, bytes]]) -> ContentIndex:
     return index
 
 
+@dataclass(frozen=True, slots=True)
+class ContentPlace:
+    """Where a profile's content lies in a stack today."""
+
+    layer: int  # position, bottom first
+    first_block: int
+    pages: int  # so many it has there
+
+
+def places_of(
+    profile: LaunchProfile, index: ContentIndex, trees: Sequence[Tree]
+) -> list[ContentPlace | None]:
+    """Return where each of a profile's contents lies in a stack; None for what it no longer has.
+
+    A content is looked up by its id; one that no layer has any more by its path in the merged view.
+
+    Args:
+        profile: of this stack or of another version of it.
+        index: the stack's, see `content_index`.
+        trees: the stack's, bottom first.
+    """
+    places: list[ContentPlace | None] = []
+    for content in profile.contents:
+        place = index.get(content.content_id)
+        places.append(ContentPlace(*place, content.pages) if place else _place_by_path(content.path, trees))
+    return places
+
+
 def extents_of(
     profile: LaunchProfile, index: ContentIndex, trees: Sequence[Tree], close_gaps: int = 0
 ) -> tuple[list[PackExtent], int]:
     """Return a profile's pages as they lie in a stack, in the profile's order, none twice.
 
-    A content is looked up by its id; one that no layer has any more by its path in the merged view, as far
-    as the file there reaches.
+    Of a file that has changed (see `places_of`) they are as many as it has now.
 
     Args:
         profile: of this stack or of another version of it.
@@ -325,51 +352,47 @@ def extents_of(
     Returns:
         The extents, and how many pages of the profile are not in this stack.
     """
-    places = [index.get(content.content_id) for content in profile.contents]
-    pages_there = [content.pages for content in profile.contents]
-    for number, place in enumerate(places):
-        if place is None:
-            places[number], pages_there[number] = _place_by_path(profile.contents[number].path, trees)
+    places = places_of(profile, index, trees)
     missing = 0
     wanted: list[tuple[int, int, int]] = []  # layer, block, pages as bits: in order
     touched: dict[tuple[int, int], int] = {}
     for touch in profile.touches:
         place = places[touch.content]
-        end = min(touch.first_page + touch.pages, pages_there[touch.content])
+        end = min(touch.first_page + touch.pages, place.pages) if place else 0
         if place is None or touch.first_page >= end:
             missing += touch.pages
             continue
         missing += touch.first_page + touch.pages - end
-        layer, first_block = place
         page = touch.first_page
         while page < end:
             start = page % PAGES_A_BLOCK
             count = min(PAGES_A_BLOCK - start, end - page)
-            block = first_block + page // PAGES_A_BLOCK
+            key = (place.layer, place.first_block + page // PAGES_A_BLOCK)
             bits = ((1 << count) - 1) << start
-            wanted.append((layer, block, bits))
-            touched[layer, block] = touched.get((layer, block), 0) | bits
+            wanted.append((*key, bits))
+            touched[key] = touched.get(key, 0) | bits
             page += count
     return _extents(wanted, touched, close_gaps), missing
 
 
-def _place_by_path(path: bytes, trees: Sequence[Tree]) -> tuple[tuple[int, int] | None, int]:
-    """Return the place of the file that a stack shows at `path`, and its pages; if none, None and 0."""
+def _place_by_path(path: bytes, trees: Sequence[Tree]) -> ContentPlace | None:
+    """Return the place of the file that a stack shows at `path`; None if it shows none."""
     folders = [path[:place] for place, letter in enumerate(path) if letter == 0x2F]
     for layer in range(len(trees) - 1, -1, -1):
         tree = trees[layer]
         entry = tree.find(path)
         if entry is not None:
             size = tree.file_size(entry)
-            found = tree.kinds[entry] in (Kind.FILE, Kind.HARDLINK) and size
-            return ((layer, tree.first_block(entry)), -(-size // PAGE_SIZE)) if found else (None, 0)
+            if tree.kinds[entry] not in (Kind.FILE, Kind.HARDLINK) or not size:
+                return None
+            return ContentPlace(layer, tree.first_block(entry), -(-size // PAGE_SIZE))
         for folder in (b"", *folders):
             entry = tree.find(folder)
             if entry is None:
                 break
             if tree.kinds[entry] != Kind.FOLDER or tree.opaques[entry]:
-                return None, 0  # what lies below is hidden
-    return None, 0
+                return None  # what lies below is hidden
+    return None
 
 
 def _extents(
