@@ -64,7 +64,7 @@ def _warm_up() -> None:
     hostreach.person()  # the name service's libraries
     for nested in (False, True):
         filter_program(nested_namespaces=nested)
-    program.parser_of(["run"])
+    program.parser_of(["run"]).parse_known_args(["run", "anything", "any file"])
     gc.collect()
     gc.freeze()
 
@@ -73,6 +73,7 @@ def _work(link: socket.socket) -> None:
     """Do one start, in a process of its own; never returns."""
     code: object = 1
     try:
+        gc.disable()  # not for so short a life
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         os.setsid()
         link.settimeout(_REQUEST_SECONDS)

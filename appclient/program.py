@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import errno
+import functools
 import importlib
 import os
 import sys
@@ -89,6 +90,11 @@ def _discard_output() -> None:
 
 def parser_of(arguments: Sequence[str]) -> argparse.ArgumentParser:
     """Return what reads `arguments`."""
+    return _parser(arguments[0] if arguments and arguments[0] in COMMANDS else None)
+
+
+@functools.cache
+def _parser(wanted: str | None) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="appclient",
         description=_DESCRIPTION,
@@ -96,7 +102,6 @@ def parser_of(arguments: Sequence[str]) -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     subparsers = parser.add_subparsers(required=True, metavar="COMMAND")
-    wanted = arguments[0] if arguments and arguments[0] in COMMANDS else None
     for name in (wanted,) if wanted else COMMANDS:  # importing all commands would slow down each start
         importlib.import_module(f"appclient.command_{name}").add_parser(subparsers)
     return parser

@@ -11,7 +11,7 @@ import select
 import socket
 import stat
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -85,11 +85,15 @@ def find(record: Path) -> tuple[Running, int] | None:
 
 
 def compose(
-    spec: BubbleSpec, who: Person, environment: Mapping[str, str], start_process: StartProcess
+    spec: BubbleSpec,
+    who: Person,
+    environment: Mapping[str, str],
+    start_process: StartProcess,
+    meanwhile: Callable[[Path], None],
 ) -> tuple[Running, int]:
     """Make the bubble of `spec`: its view, its namespaces, its mounts. Return it and its keeper's pidfd.
 
-    `start_process` starts view and keeper.
+    `start_process` starts view and keeper; while they work, `meanwhile` is called with the runtime folder.
 
     Raises:
         NoUserNamespacesError, NoFuseError, OverlayError, LaunchError, BubbleBusyError: see `launch.start`.
@@ -134,6 +138,7 @@ def compose(
             keeper = start_process("bubble.keeper", asdict(told), [told.door, told.control, *kept], log)
             seen = _view_task(spec, folder, view_door, kept[:2])
             _detached.append(start_process("bubble.view", asdict(seen), [seen.door, *seen.kept], log))
+        meanwhile(folder)
         process, mounted = _await_keeper(spec, control, keeper)
         running = Running(
             process,

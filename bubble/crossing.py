@@ -11,9 +11,8 @@ code, and exec of bubblewrap as an ordinary user drops them.
 
 from __future__ import annotations
 
+import _signal  # type: ignore[import-not-found]  # signal itself brings enum, which takes as long as the rest
 import os
-import signal
-from contextlib import suppress
 
 from bubble import namespaces
 
@@ -27,7 +26,7 @@ BWRAP_ENVIRONMENT = {"PATH": "/usr/bin:/bin"}
 """Bubblewrap's own. It runs before anything is closed off: a package's variable might be code on the host."""
 
 _INHERITED_SIGNALS = (
-    signal.SIGPIPE, signal.SIGXFSZ, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGHUP,
+    _signal.SIGPIPE, _signal.SIGXFSZ, _signal.SIGINT, _signal.SIGQUIT, _signal.SIGTERM, _signal.SIGHUP,
 )  # fmt: skip
 """What Python ignores or catches, and an application must find as it is by default."""
 
@@ -56,7 +55,7 @@ def cross(
         answer = 0
         try:
             for number in _INHERITED_SIGNALS:
-                signal.signal(number, signal.SIG_DFL)
+                _signal.signal(number, _signal.SIG_DFL)
             namespaces.enter(keeper, flags)
             answer = _exec_as_sibling(bwrap, folder, (sandbox, program, told), command)
         except OSError as error:
@@ -119,23 +118,27 @@ class _SignalsPassedOn:
 
     def __init__(self, child: int) -> None:
         self._child = child
-        self._before: dict[signal.Signals, Any] = {}
+        self._before: list[tuple[int, Any]] = []
 
     def __enter__(self) -> None:
-        with suppress(ValueError):  # in another thread than the first there are no signals to catch
-            for number in (signal.SIGINT, signal.SIGQUIT):
-                self._before[number] = signal.signal(number, _ignore)
-            for number in (signal.SIGTERM, signal.SIGHUP):
-                self._before[number] = signal.signal(number, self._pass_on)
+        try:
+            for number in (_signal.SIGINT, _signal.SIGQUIT):
+                self._before.append((number, _signal.signal(number, _ignore)))
+            for number in (_signal.SIGTERM, _signal.SIGHUP):
+                self._before.append((number, _signal.signal(number, self._pass_on)))
+        except ValueError:
+            return  # in another thread than the first there are no signals to catch
 
     def __exit__(self, *failure: object) -> None:
-        for number, earlier in self._before.items():
-            signal.signal(number, earlier)
+        for number, earlier in self._before:
+            _signal.signal(number, earlier)
 
     def _pass_on(self, number: int, frame: FrameType | None) -> None:
         for process in _children(self._child) or [self._child]:
-            with suppress(ProcessLookupError):
+            try:
                 os.kill(process, number)
+            except ProcessLookupError:
+                continue
 
 
 def _ignore(number: int, frame: FrameType | None) -> None:

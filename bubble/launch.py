@@ -163,6 +163,11 @@ def approach(
         raise LaunchError("bubblewrap is not installed", hint="install the package 'bubblewrap'")
     who = hostreach.person()
     named = hostreach.files_named(files)
+
+    def write_files(folder: Path) -> None:
+        _write_identity(spec, who, hostreach.host_answers(), folder)
+        _write_xauthority(spec, who, folder, environment)
+
     try:
         for folder in (spec.state, spec.home, spec.runtime):
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -170,7 +175,10 @@ def approach(
             lock = _lock(spec.state / "lock")  # the new process holds it too, until it becomes bubblewrap
             undo.callback(os.close, lock)
             while True:
-                running, keeper = find(spec.state / RECORD) or compose(spec, who, environment, start_process)
+                found = find(spec.state / RECORD)
+                if found is not None and found[0].policy == policy_digest(spec.policy):
+                    write_files(Path(found[0].folder))
+                running, keeper = found or compose(spec, who, environment, start_process, write_files)
                 try:
                     threshold = _threshold(
                         running, keeper, lock, bwrap, spec, who, argv, named, environment, cwd
@@ -216,8 +224,6 @@ def _threshold(
     folder = Path(running.folder)
     documents = [Document(*map(Path, paths)) for paths in running.documents]
     reach = hostreach.reach(spec, who, folder, environment, documents)
-    _write_identity(spec, who, host, folder)
-    _write_xauthority(spec, who, folder, environment)
     display = environment.get("DISPLAY", "")
     # By descriptor, not in arguments: the application sees the processes of its bubble.
     variables = bubble_environment(

@@ -77,6 +77,7 @@ def fork(module: str, task: dict[str, Any], descriptors: Sequence[int], log: int
     code = 1
     try:
         gc.freeze()  # what is here was the parent's: its descriptors' numbers may soon be others'
+        gc.enable()
         os.setsid()
         environment = _environment(os.environ)
         os.environ.clear()
