@@ -185,6 +185,7 @@ def _view_task(spec: BubbleSpec, folder: Path, door: socket.socket, kept: list[i
         figures=str(spec.state / "view.json"),
         door=door.fileno(),
         kept=kept,
+        streamed=spec.streamed,
     )
 
 
