@@ -92,6 +92,11 @@ class Visit:
         """Add `more` to what this user's programs see, such as a display that is not ours."""
         self._environment |= more
 
+    def remove_environment(self, *names: str) -> None:
+        """Take back what `add_environment` added."""
+        for name in names:
+            self._environment.pop(name, None)
+
     def appclient(
         self, *words: str | Path, stdin: str = "", timeout_s: float = 120, check: bool = True
     ) -> subprocess.CompletedProcess[str]:

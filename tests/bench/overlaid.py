@@ -1,9 +1,11 @@
-"""Run a program as an ordinary user on an overlay over a plain folder: the baseline of the benchmark.
+"""Run a program as an ordinary user on an overlay over plain folders: the baseline of the benchmark.
 
-    python overlaid.py LOWER SCRATCH XAUTHORITY COMMAND...
+    python overlaid.py LOWER[:LOWER...] SCRATCH XAUTHORITY COMMAND...
 
 The same composition as a bubble's (user namespace, overlayfs with userxattr, bubblewrap, private home), but
-the lower layer lies on the local disk, complete. It stands alone: the user it runs as cannot read the clone.
+the lower layers (topmost first) are folders of the host. It says "ready" when Python is there and waits for
+a line on standard input, so that neither is measured. It stands alone: the user it runs as cannot read the
+clone.
 """
 
 from __future__ import annotations
@@ -17,7 +19,10 @@ from bubble import namespaces
 
 def main() -> None:
     """Compose, and become bubblewrap."""
-    lower, scratch, authority = (Path(word) for word in sys.argv[1:4])
+    scratch, authority = Path(sys.argv[2]), Path(sys.argv[3])
+    print("ready", flush=True)
+    if not sys.stdin.readline():
+        return
     for name in ("upper", "work", "merged", "home"):
         (scratch / name).mkdir(parents=True, exist_ok=True)
     passwd = scratch / "passwd"
@@ -26,7 +31,12 @@ def main() -> None:
     namespaces.unshare(namespaces.CLONE_NEWUSER | namespaces.CLONE_NEWNS)
     namespaces.map_own_ids(uid, gid)
     namespaces.mount("none", "/", "", namespaces.MS_REC | namespaces.MS_PRIVATE)
-    namespaces.mount_overlay(lower, scratch / "upper", scratch / "work", scratch / "merged")
+    folders = [*sys.argv[1].split(":"), scratch / "upper", scratch / "work"]
+    places = [f"/proc/self/fd/{os.open(folder, os.O_PATH | os.O_DIRECTORY)}" for folder in folders]
+    options = f"lowerdir={':'.join(places[:-2])},upperdir={places[-2]},workdir={places[-1]},userxattr"
+    namespaces.mount(
+        "overlay", scratch / "merged", "overlay", namespaces.MS_NOSUID | namespaces.MS_NODEV, options
+    )
     arguments = [
         *("bwrap", "--bind", str(scratch / "merged"), "/", "--dev", "/dev", "--proc", "/proc"),
         *("--tmpfs", "/tmp", "--tmpfs", "/run", "--dir", "/tmp/.X11-unix", "--tmpfs", "/home"),
