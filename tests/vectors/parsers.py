@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from packageformat.encoding import decode
 from packageformat.errors import FormatError
 from packageformat.launchpack import PackReader
+from packageformat.launchprofile import decode_profiles, encode_profiles
 from packageformat.layout import decode_layout, encode_layout, unpack_frame
 from packageformat.limits import ENVELOPE_BYTES_MAX
 from packageformat.manifest import decode_manifest, encode_manifest
@@ -79,6 +80,7 @@ PARSERS: Mapping[str, Parser] = {
     "pack": read_pack,
     "package": read_package,
     "pointer": lambda data: encode_pointer(decode_pointer(data)),
+    "profile": lambda data: encode_profiles(decode_profiles(data)),
     "publishing": lambda data: encode_publishing(decode_publishing(data)),
     "tree": lambda data: encode_tree(decode_tree(data)),
 }

@@ -11,6 +11,7 @@ from packageformat.hashing import block_id, digest
 from packageformat.hashtree import root, split
 from packageformat.header import Section, encode_header, header_of_sizes
 from packageformat.launchpack import PackExtent, PackLayer, PackSource, build_pack
+from packageformat.launchprofile import LaunchProfile, PackageProfiles, ProfileContent, ProfileRun, Touch
 from packageformat.layout import Layout, encode_frame, encode_layout, plan_frames
 from packageformat.limits import BLOCK_SIZE
 from packageformat.manifest import Manifest, encode_manifest, version_id
@@ -168,6 +169,36 @@ def make_pack() -> bytes:
     """Return a launch pack of the sample."""
     source = PackSource(SAMPLE.package.version_id, SAMPLE.package.tree, SAMPLE.package.block_ids)
     return build_pack("org.example.Calculator", [source], EXTENTS, lambda _layer, block: SAMPLE.blocks[block])
+
+
+def make_profiles() -> PackageProfiles:
+    """Return launch profiles of the sample, of its application and of one that was never started."""
+    tree = SAMPLE.package.tree
+    contents: list[ProfileContent] = []
+    for path in (
+        b"usr/bin/calculator",
+        b"usr/share/applications/calculator.desktop",
+        b"usr/share/calculator/digits",
+    ):
+        entry = tree.find(path)
+        assert entry is not None
+        contents.append(ProfileContent(SAMPLE.package.content_id(entry), tree.sizes[entry], path))
+    profile = LaunchProfile(
+        application="org.example.Calculator",
+        bubble_id=bubble_id([SAMPLE.package.version_id]),
+        runs=(ProfileRun("first launch", 812), ProfileRun("opening text/x-sum \N{ABACUS}", 640)),
+        contents=tuple(contents),
+        touches=(
+            Touch(0, 3, 2, 0, 0),
+            Touch(1, 0, 1, 15, 0),
+            Touch(2, 0, 3, 400, 1),
+            Touch(0, 15, 20, 1200, 0),
+            Touch(0, 0, 2, 1201, 1),
+        ),
+        window_touches=3,
+    )
+    never = LaunchProfile("never", profile.bubble_id, profile.runs[:1], (), (), 0)
+    return PackageProfiles(SAMPLE.package.version_id, (profile, never))
 
 
 def make_pointer() -> Pointer:
