@@ -24,11 +24,11 @@ from bubble.launch import BubbleSpec, is_running, probe
 from bubble.trace import RECORD, VARIABLE, TracedRead, read_trace
 from bubble.viewimage import load
 from packageformat.application import Application
-from packageformat.launchprofile import LaunchProfile, PackageProfiles, ProfileContent
+from packageformat.launchprofile import LaunchProfile, PackageProfiles
 from sequencer.display import Display
 from sequencer.documents import documents_for
 from sequencer.errors import TrainingError
-from sequencer.firsttouch import Kind, TracedRun, contents_of, profile_of
+from sequencer.firsttouch import Contents, Kind, TracedRun, ViewContents, profile_of
 from sequencer.packagefile import PackageFile
 from sequencer.trial import WINDOW_S, arguments_of, await_exit, end_bubble, room_in, start_inside, supplied
 
@@ -115,7 +115,7 @@ def train(
     probe().require()
     profiles: list[LaunchProfile] = []
     with room_in(scratch) as room, _memory(files, room) as cache, supplied(files, room, cache) as spec:
-        contents = contents_of(load(spec.view_image.read_bytes()))
+        contents = ViewContents(load(spec.view_image.read_bytes()))
         for application in applications:
             trainer = _Trainer(application, spec, room, contents, watch)
             profiles.append(trainer.train(plan))
@@ -150,7 +150,7 @@ class _Trainer:
         application: Application,
         spec: BubbleSpec,
         room: Path,
-        contents: Sequence[ProfileContent],
+        contents: Contents,
         watch: Watch,
     ) -> None:
         self._application = application
