@@ -77,7 +77,7 @@ class Visit:
         environment: Mapping[str, str] | None = None,
         prefix: Sequence[str] = (),
     ) -> None:
-        self.user, self._program, self._prefix = user, programs / "appclient", list(prefix)
+        self.user, self._program, self.prefix = user, programs / "appclient", list(prefix)
         self._environment = dict(environment or {})
         self._display: Display | None = None
 
@@ -108,7 +108,7 @@ class Visit:
         return self.user.run(
             [self._program, *words],
             environment=self._environment,
-            prefix=self._prefix,
+            prefix=self.prefix,
             stdin=stdin,
             timeout_s=timeout_s,
             check=check,
@@ -139,7 +139,7 @@ class Visit:
         process = self.user.popen(
             [self._program, "run", application, *files],
             environment=self._environment,
-            prefix=self._prefix,
+            prefix=self.prefix,
             stdout=said,
             stderr=subprocess.STDOUT,
         )
@@ -190,7 +190,7 @@ class Visit:
             process = self.user.popen(
                 [self._program, "run", application, *files],
                 environment={**self._environment, "TERM": "xterm"},
-                prefix=self._prefix,
+                prefix=self.prefix,
                 stdin=theirs,
                 stdout=theirs,
                 stderr=theirs,

@@ -31,6 +31,8 @@ class Touched:
     pages: int
     files: int
     packed_bytes: int
+    unprofiled: int | None = None
+    """Pages that the application's launch profile does not have; None without a profile."""
 
 
 @dataclass(slots=True)
@@ -143,6 +145,7 @@ def record(sample: Sample) -> dict[str, Any]:
             "pages": sample.touched.pages,
             "files": sample.touched.files,
             "packed_bytes": sample.touched.packed_bytes,
+            "unprofiled": sample.touched.unprofiled,
         },
         "best_peer": sample.best_peer(),
         "ratios": {name: interval.record() for name, interval in intervals.items() if interval is not None},

@@ -29,6 +29,7 @@ from tests.bench.images import UID, Images, images
 from tests.bench.link import SERVER_ADDRESS, Link, slow_link
 from tests.bench.peers import LIMIT_S, PEERS, Ground, Peer
 from tests.bench.plainserver import PlainServer, plain_server
+from tests.bench.touched import touched_by_a_launch
 from tests.stage import RECIPES, Stage, say, stage
 
 GUI_SAMPLES = ("galculator", "inkscape", "firefox-esr", "libreoffice-writer")
@@ -269,11 +270,11 @@ class _Bench:
 
     def trace(self) -> None:
         """Find the pages that a launch touches, in a run of its own."""
-        from tests.bench.touched import touched_by_a_launch
-
         say(f"{self.sample.application}: tracing the pages of a launch")
         try:
-            self.sample.touched = touched_by_a_launch(self.on, self.sample.application, self.images.tree)
+            self.sample.touched = touched_by_a_launch(
+                self.on, self.sample.application, self.images.tree, self.packages[-1]
+            )
         except (RuntimeError, OSError) as error:
             self.sample.errors.append(f"no trace: {error}")
             self.on.user.end_processes()

@@ -23,12 +23,22 @@ class Link:
     """Both ends: what starts a program at each. `tally` is the file where the relay counts."""
 
     tally: Path
+    relay: subprocess.Popen[str]
     server_prefix: tuple[str, ...] = ("nsenter", "--net=/run/netns/wan-server", "--")
     client_prefix: tuple[str, ...] = ("nsenter", "--net=/run/netns/wan-client", "--")
 
     def received(self) -> int:
         """Return the bytes on the line, IP headers and all, that the client's interface has received."""
         return int(struct.unpack("=QQ", self.tally.read_bytes())[0])
+
+    def shape(self, mbit: float, rtt_ms: float, loss: float = 0.0) -> None:
+        """Change the link while it is up; see `slow_link`."""
+        assert self.relay.stdin is not None
+        assert self.relay.stdout is not None
+        self.relay.stdin.write(f"{mbit} {rtt_ms} {loss}\n")
+        self.relay.stdin.flush()
+        if self.relay.stdout.readline().strip() != "shaped":
+            raise RuntimeError("the slow link does not take another shape")
 
     def congestion_control(self) -> str:
         """Return how the server's TCP paces itself, for the record."""
@@ -65,7 +75,7 @@ def slow_link(mbit: float, rtt_ms: float, loss: float = 0.0) -> Iterator[Link]:
                 *("--mbit", str(mbit), "--rtt-ms", str(rtt_ms), "--loss", str(loss), "up"),
             ],
             stdout=subprocess.PIPE,
-            stdin=subprocess.DEVNULL,
+            stdin=subprocess.PIPE,
             text=True,
         )
         try:
@@ -73,7 +83,7 @@ def slow_link(mbit: float, rtt_ms: float, loss: float = 0.0) -> Iterator[Link]:
             ready = select.select([process.stdout], [], [], 20)[0]
             if not ready or not process.stdout.readline().startswith("link up"):
                 raise RuntimeError("the slow link does not come up; it needs root, /dev/net/tun and iproute2")
-            yield Link(tally)
+            yield Link(tally, process)
         finally:
             process.send_signal(signal.SIGTERM)
             process.communicate()

@@ -1,6 +1,7 @@
 """Run a program as an ordinary user on an overlay over plain folders: the baseline of the benchmark.
 
     python overlaid.py LOWER[:LOWER...] SCRATCH XAUTHORITY COMMAND...
+    python overlaid.py =FOLDER SCRATCH XAUTHORITY COMMAND...    no overlay: the folder itself, read-only
 
 The same composition as a bubble's (user namespace, overlayfs with userxattr, bubblewrap, private home), but
 the lower layers (topmost first) are folders of the host. It says "ready" when Python is there and waits for
@@ -12,6 +13,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from bubble import namespaces
@@ -31,14 +33,13 @@ def main() -> None:
     namespaces.unshare(namespaces.CLONE_NEWUSER | namespaces.CLONE_NEWNS)
     namespaces.map_own_ids(uid, gid)
     namespaces.mount("none", "/", "", namespaces.MS_REC | namespaces.MS_PRIVATE)
-    folders = [*sys.argv[1].split(":"), scratch / "upper", scratch / "work"]
-    places = [f"/proc/self/fd/{os.open(folder, os.O_PATH | os.O_DIRECTORY)}" for folder in folders]
-    options = f"lowerdir={':'.join(places[:-2])},upperdir={places[-2]},workdir={places[-1]},userxattr"
-    namespaces.mount(
-        "overlay", scratch / "merged", "overlay", namespaces.MS_NOSUID | namespaces.MS_NODEV, options
-    )
+    if sys.argv[1].startswith("="):
+        root = ("--ro-bind", sys.argv[1][1:], "/")
+    else:
+        _mount_overlay(sys.argv[1].split(":"), scratch)
+        root = ("--bind", str(scratch / "merged"), "/")
     arguments = [
-        *("bwrap", "--bind", str(scratch / "merged"), "/", "--dev", "/dev", "--proc", "/proc"),
+        *("bwrap", *root, "--dev", "/dev", "--proc", "/proc"),
         *("--tmpfs", "/tmp", "--tmpfs", "/run", "--dir", "/tmp/.X11-unix", "--tmpfs", "/home"),
         *("--ro-bind", "/tmp/.X11-unix", "/tmp/.X11-unix", "--ro-bind", str(authority), "/run/Xauthority"),
         *("--ro-bind", str(passwd), "/etc/passwd", "--bind", str(scratch / "home"), "/home/user"),
@@ -47,6 +48,14 @@ def main() -> None:
         *("--unsetenv", "XDG_RUNTIME_DIR", "--chdir", "/home/user", "--", *sys.argv[4:]),
     ]
     os.execvp("bwrap", arguments)
+
+
+def _mount_overlay(lowers: Sequence[str], scratch: Path) -> None:
+    folders = [*lowers, scratch / "upper", scratch / "work"]
+    places = [f"/proc/self/fd/{os.open(folder, os.O_PATH | os.O_DIRECTORY)}" for folder in folders]
+    options = f"lowerdir={':'.join(places[:-2])},upperdir={places[-2]},workdir={places[-1]},userxattr"
+    flags = namespaces.MS_NOSUID | namespaces.MS_NODEV
+    namespaces.mount("overlay", scratch / "merged", "overlay", flags, options)
 
 
 if __name__ == "__main__":
