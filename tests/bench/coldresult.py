@@ -10,6 +10,13 @@ from typing import Any
 from tests.bench.ratio import Interval, Pair, geometric_mean_of_ratios, ratio
 
 STREAMED, DOWNLOAD, NATIVE_COLD, NATIVE_WARM = "streamed", "download", "native cold", "native warm"
+_OURS = (STREAMED, DOWNLOAD, NATIVE_COLD, NATIVE_WARM)
+
+
+def elsewhere(kind: str, rtt_ms: float, loss: float) -> str:
+    """Return the name of runs of a kind over a link of another shape than the benchmark's own."""
+    lost = f", {loss:.1%} lost" if loss else ""
+    return f"{kind} at {rtt_ms:g} ms{lost}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,13 +72,17 @@ class Sample:
 
     def failures(self, kinds: Sequence[str] | None = None) -> list[str]:
         """Return what went wrong in runs of these kinds (of ours and native, by default)."""
-        wanted = (STREAMED, DOWNLOAD, NATIVE_COLD, NATIVE_WARM) if kinds is None else kinds
+        wanted = [kind for kind in self.runs if _is_ours(kind)] if kinds is None else kinds
         found = [taken.error for kind in wanted for taken in self.runs.get(kind, ()) if taken.error]
         return [*self.errors, *found]
 
     def peers(self) -> list[str]:
         """Return the peers that were run."""
-        return [kind for kind in self.runs if kind not in {STREAMED, DOWNLOAD, NATIVE_COLD, NATIVE_WARM}]
+        return [kind for kind in self.runs if not _is_ours(kind)]
+
+    def elsewhere(self) -> list[str]:
+        """Return the kinds of ours that ran over links of other shapes."""
+        return [kind for kind in self.runs if _is_ours(kind) and kind not in _OURS]
 
     def best_peer(self) -> str | None:
         """Return the peer with the least median, of those that always showed a window."""
@@ -104,7 +115,11 @@ class Sample:
 
     def to_peer(self, peer: str) -> Interval | None:
         """Return streamed time over a peer's."""
-        return _mean(self.pairs(self.time(STREAMED), self.time(peer)))
+        return self.between(STREAMED, peer)
+
+    def between(self, kind: str, other: str) -> Interval | None:
+        """Return the time of one kind over that of another."""
+        return _mean(self.pairs(self.time(kind), self.time(other)))
 
     def to_touched(self) -> Interval | None:
         """Return received bytes over the touched pages' as one zstd -19 stream."""
@@ -112,6 +127,10 @@ class Sample:
             return None
         packed = float(self.touched.packed_bytes)
         return _mean([(float(received), packed) for received in self.received(STREAMED)])
+
+
+def _is_ours(kind: str) -> bool:
+    return kind.split(" at ")[0] in _OURS
 
 
 def _mean(pairs: Sequence[Pair]) -> Interval | None:
@@ -124,6 +143,7 @@ def record(sample: Sample) -> dict[str, Any]:
         "to_floor": sample.to_floor(),
         "to_touched": sample.to_touched(),
         **{f"to_{peer}": sample.to_peer(peer) for peer in sample.peers()},
+        **{kind: sample.between(kind, STREAMED) for kind in sample.elsewhere() if kind.startswith(STREAMED)},
     }
     return {
         "application": sample.application,
@@ -176,6 +196,15 @@ def table(samples: Sequence[Sample]) -> str:
         ]
         lines.append(f"| {' | '.join(cells)} |")
     lines += [f"  {sample.application}: {error[-300:]}" for sample in samples for error in sample.failures()]
+    if any(sample.elsewhere() for sample in samples):
+        lines += ["", "| application | runs | s | MB | streamed there / here |", "|---|---|--:|--:|--:|"]
+        lines += [
+            f"| {sample.application} | {kind} | {middle(sample.seconds(kind), '{:.2f}')} "
+            f"| {middle([count / 1e6 for count in sample.received(kind)], '{:.1f}')} "
+            f"| {(kind.startswith(STREAMED) and sample.between(kind, STREAMED)) or '-'} |"
+            for sample in samples
+            for kind in sample.elsewhere()
+        ]
     if any(sample.peers() for sample in samples):
         lines += ["", *_peers(samples)]
     return "\n".join(lines)

@@ -22,6 +22,7 @@ from tests.bench.coldresult import (
     Sample,
     Taken,
     Touched,
+    elsewhere,
     record,
     table,
 )
@@ -50,6 +51,9 @@ class Plan:
     mbit: float = 100.0
     rtt_ms: float = 20.0
     loss: float = 0.0
+    also: tuple[tuple[float, float], ...] = ()
+    """Other shapes of the link (milliseconds, share lost) over which ours and a download run as well."""
+
     peers: tuple[str, ...] = ()
     ours: bool = True
     touched: bool = False
@@ -64,6 +68,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--mbit", type=float, default=100.0)
     parser.add_argument("--rtt-ms", type=float, default=20.0)
     parser.add_argument("--loss", type=float, default=0.0, help="share of packets lost, such as 0.01")
+    parser.add_argument("--also-rtt-ms", type=float, help="ours at another round trip time, too, such as 200")
+    parser.add_argument("--also-loss", type=float, help="ours with another loss, too, such as 0.01")
     parser.add_argument("--peers", default="none", help=f"none, all, or some of {','.join(PEERS)}")
     parser.add_argument("--only-peers", action="store_true", help="nothing of ours but the native runs")
     parser.add_argument("--touched", action="store_true", help="trace one launch: bytes of exactly its pages")
@@ -77,15 +83,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     if os.geteuid() != 0:
         print("tests/bench/coldstart: needs root, for network namespaces; run it with sudo", file=sys.stderr)
         return 2
+    also = [(told.also_rtt_ms, told.loss)] if told.also_rtt_ms else []
+    also += [(told.rtt_ms, told.also_loss)] if told.also_loss else []
     plan = Plan(
-        told.repeats,
-        told.mbit,
-        told.rtt_ms,
-        told.loss,
-        tuple(named),
-        not told.only_peers,
-        told.touched,
-        told.screenshots,
+        *(told.repeats, told.mbit, told.rtt_ms, told.loss, tuple(also), tuple(named)),
+        *(not told.only_peers, told.touched, told.screenshots),
     )
     samples = measure(told.applications, plan)
     link = {"mbit": plan.mbit, "rtt_ms": plan.rtt_ms, "loss": plan.loss, "repeats": plan.repeats}
@@ -110,6 +112,7 @@ def measure(names: Sequence[str], plan: Plan) -> list[Sample]:
             packages = on.publish(name) if plan.ours else sequenced.stack(name, on.cache, say, RECIPES)
             samples.append(Sample(name, packaged_bytes=sum(package.stat().st_size for package in packages)))
         if plan.ours:
+            build_packs(on)
             on.sign_in()
         for sample in samples:
             packages = sequenced.stack(sample.application, on.cache, say, RECIPES)
@@ -166,21 +169,50 @@ class _Bench:
             *((name, self._peer_turn(PEERS[name])) for name in self.plan.peers),
         ]
         if self.plan.ours:
-            turns = [(STREAMED, lambda: self.streamed(repeat)), (DOWNLOAD, self.download), *turns]
-        for kind, turn in turns if repeat % 2 == 0 else [*turns[:2], *reversed(turns[2:])]:
+            shot = self.plan.screenshots if not repeat else None
+            turns = [*self._ours(), *reversed(turns)] if repeat % 2 else [*turns, *self._ours(shot)]
+        for kind, turn in turns:
             try:
                 taken = turn()
+                if kind == NATIVE_COLD:
+                    self.sample.add(NATIVE_WARM, self.natively(cold=False))
             except (RuntimeError, OSError) as error:
                 taken = Taken(error=str(error)[-2000:] or type(error).__name__)
                 self.on.user.end_processes()
             self.sample.add(kind, taken)
-            if kind == NATIVE_COLD and not taken.error:
-                self.sample.add(NATIVE_WARM, self.natively(cold=False))
+
+    def _ours(self, screenshots: Path | None = None) -> list[tuple[str, Callable[[], Taken]]]:
+        """Return what is ours: a launch and a download of as much, over each shape of the link."""
+        turns: list[tuple[str, Callable[[], Taken]]] = [
+            (STREAMED, lambda: self.streamed(screenshots)),
+            (DOWNLOAD, lambda: self.download(STREAMED)),
+        ]
+        for rtt_ms, loss in self.plan.also:
+            turns += self._ours_at(rtt_ms, loss)
+        return turns
+
+    def _ours_at(self, rtt_ms: float, loss: float) -> list[tuple[str, Callable[[], Taken]]]:
+        there = elsewhere(STREAMED, rtt_ms, loss)
+
+        def over(run: Callable[[], Taken]) -> Callable[[], Taken]:
+            def turn() -> Taken:
+                self.link.shape(self.plan.mbit, rtt_ms, loss)
+                try:
+                    return run()
+                finally:
+                    self.link.shape(self.plan.mbit, self.plan.rtt_ms, self.plan.loss)
+
+            return turn
+
+        return [
+            (there, over(lambda: self.streamed(None))),
+            (elsewhere(DOWNLOAD, rtt_ms, loss), over(lambda: self.download(there))),
+        ]
 
     def _peer_turn(self, peer: Peer) -> Callable[[], Taken]:
         return lambda: self.by_peer(peer)
 
-    def streamed(self, repeat: int) -> Taken:
+    def streamed(self, screenshots: Path | None) -> Taken:
         """Start it with an empty cache."""
         on = self.on
         on.forget()
@@ -193,20 +225,19 @@ class _Bench:
         try:
             assert launch.window is not None and launch.seconds is not None
             tallies = counts(on)
-            shots = self.plan.screenshots
-            if shots is not None and not repeat:
+            if screenshots is not None:
                 with on.display.screen() as screen:
                     screen.wait_drawn(launch.window, 60)
-                    shots.mkdir(parents=True, exist_ok=True)
-                    screen.screenshot(shots / f"{self.sample.application}.png")
+                    screenshots.mkdir(parents=True, exist_ok=True)
+                    screen.screenshot(screenshots / f"{self.sample.application}.png")
             return Taken(round(launch.seconds, 3), received, window=launch.window.title, tallies=tallies)
         finally:
             launch.end()
             on.forget()
 
-    def download(self) -> Taken:
-        """Download as many bytes as ours just received."""
-        streamed = self.sample.runs[STREAMED][-1]
+    def download(self, like: str) -> Taken:
+        """Download as many bytes as the last run of the kind `like` received."""
+        streamed = self.sample.runs[like][-1]
         if streamed.error:
             raise RuntimeError("there is nothing to compare a download with")
         before = self.link.received()
@@ -281,12 +312,20 @@ class _Bench:
 
     def _warm_server(self) -> None:
         """Read what our server holds of this application: a server in use has it in memory."""
-        for folder in (self.on.service.folder,):
-            for path in folder.rglob("*"):
-                if path.is_file() and path.stat().st_size > 1 << 16:
-                    with path.open("rb") as file:
-                        while file.read(1 << 20):
-                            pass
+        for path in self.on.service.folder.rglob("*"):
+            if path.is_file() and path.stat().st_size > 1 << 16:
+                with path.open("rb") as file:
+                    while file.read(1 << 20):
+                        pass
+
+
+def build_packs(on: Stage) -> None:
+    """Have the server merge what it learned and build its launch packs now, not some time in the background.
+
+    Raises:
+        RuntimeError: it cannot.
+    """
+    on.service.command("packs", "build")
 
 
 def counts(on: Stage) -> dict[str, int]:
