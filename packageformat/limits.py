@@ -110,6 +110,19 @@ PACK_FRAMES_MAX = 1 << 16
 PACK_BLOCKS_MAX = 1 << 16
 PACK_EXTENTS_MAX = 1 << 19
 
+# Delta
+DELTA_DIRECTORY_BYTES_MAX = 16 << 20
+"""Plain bytes of a delta's directory."""
+
+DELTA_REGION_MAX = 1 << 20
+"""Bytes of the old pages that one frame of a delta is written against."""
+
+DELTA_SEGMENTS_MAX = 1 << 14
+"""Segments of one frame of a delta."""
+
+DELTA_EXTENTS_MAX = 1 << 20
+"""Extents of old pages in a delta."""
+
 # Memory: what a parser may take above its input, whatever the input
 MEMORY_FIXED = 8 << 20
 """Bytes that any parser may take, however small its input."""
