@@ -275,12 +275,12 @@ def test_a_launch_pack_is_as_told() -> None:
     assert packdirectory.EXTENT.size == sum(int(row[1]) for row in tables("Launch pack")[3][1:]) == 7
     extents = directory[7]
     assert isinstance(extents, bytes)
-    assert struct.unpack_from("<BIBB", extents) == (0, 0, 3, 2)
+    assert struct.unpack_from("<BIBB", extents) == (0, 0, 0, 2)
     sizes, digests = directory[4], directory[5]
     assert isinstance(sizes, bytes)
     assert isinstance(digests, bytes)
     size = struct.unpack_from("<I", sizes)[0]
-    siblings = 12 + 4 + 0  # of blocks 0, 2 and 4, which have 16, 5 and 3 pages
+    siblings = 12 + 8 + 4 + 0  # of blocks 0, 1, 2 and 4, which have 16, 16, 5 and 3 pages
     first = pack[64 + stored : 64 + stored + siblings * 32 + size]
     assert digest(first)[:8] == digests[:8]
 
