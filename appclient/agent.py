@@ -17,6 +17,7 @@ from contextlib import suppress
 from appclient import wire
 from appclient.folders import Folders
 from appclient.service import Service
+from appclient.standby import Standby
 from appclient.wire import Message
 from bubble.supply import ViewServer, serve_views
 
@@ -29,6 +30,9 @@ COMMANDS_MAX = 64
 """Commands that are answered at once; more wait."""
 
 _HOUSE_SECONDS = 1.0
+
+_SETTLE_SECONDS = 0.5
+"""A new agent first answers whoever waits for it, then starts its launcher."""
 
 _BEAT_SECONDS = 5.0
 """While a command waits for its answer it hears from the agent so often (agentlink.SILENCE_SECONDS)."""
@@ -61,6 +65,7 @@ class Agent:
         self._stopping = asyncio.Event()
         self._commands = 0
         self._last_use = time.monotonic()
+        self._standby = Standby()
 
     async def serve(self) -> None:
         """Serve until told to stop, or idle."""
@@ -71,6 +76,7 @@ class Agent:
         try:
             async with asyncio.TaskGroup() as tasks:
                 self._service.fetching.start(tasks)
+                self._service.packs.start_in(tasks)
 
                 def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
                     tasks.create_task(self._talk(reader, writer))
@@ -78,6 +84,7 @@ class Agent:
                 async with serve_views(
                     self._folders.supplier_socket, self._service.image_of, self._service
                 ) as views:
+                    self._service.tell = views.tell
                     tasks.create_task(self._keep_house(views))
                     with suppress(FileNotFoundError):
                         place.unlink()
@@ -91,15 +98,19 @@ class Agent:
         except* _StopError:
             pass
         finally:
+            self._standby.close()
             await self._service.close()
             _log.info("agent %d ends", os.getpid())
 
     async def _keep_house(self, views: ViewServer) -> None:
+        await asyncio.sleep(_SETTLE_SECONDS)
         while True:
+            now = time.monotonic()
+            self._standby.tend(now)
             await asyncio.sleep(_HOUSE_SECONDS)
             self._service.save()
             now = time.monotonic()
-            if self._commands or views.views or self._service.fetching.busy:
+            if self._commands or views.views or self._service.fetching.busy or self._service.packs.busy:
                 self._last_use = now
             elif now - self._last_use >= self._idle:
                 _log.info("idle for %.0f s", self._idle)

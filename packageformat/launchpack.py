@@ -20,6 +20,7 @@ from packageformat.errors import CorruptBlockError, FormatError, UnsupportedErro
 from packageformat.hashing import block_id_of_pages, page_hashes
 from packageformat.hashtree import multiproof, split
 from packageformat.limits import (
+    BLOCK_SIZE,
     DIGEST_SIZE,
     FORMAT_VERSION,
     PACK_DIRECTORY_BYTES_MAX,
@@ -34,17 +35,32 @@ from packageformat.packdirectory import (
     TouchedBlocks,
     decode_directory,
     encode_directory,
+    frame_sizes,
     siblings,
 )
 from packageformat.packplan import plan_pack
 from packageformat.stack import bubble_id
 from packageformat.tree import Tree
 
-__all__ = ["PackExtent", "PackLayer", "PackReader", "PackSource", "PackedPage", "build_pack"]
+__all__ = [
+    "PREAMBLE_SIZE",
+    "BlockPages",
+    "MissingHashesError",
+    "PackExtent",
+    "PackLayer",
+    "PackReader",
+    "PackSource",
+    "PackedPage",
+    "build_pack",
+    "directory_end",
+    "languages_of",
+]
 
 MAGIC = b"OVPPACK1"
 PREAMBLE = struct.Struct("<8sHHII12x32s")
 """Magic, version, zero, stored and plain bytes of the directory, zeros, SHA-256 of the stored directory."""
+
+PREAMBLE_SIZE = PREAMBLE.size
 
 Group = tuple[PackExtent, ...]
 Each = Callable[[Callable[[Group], bytes], Iterable[Group]], Iterable[bytes]]
@@ -59,6 +75,20 @@ class PackedPage:
     block: int  # in that layer's package
     page: int  # in that block
     plain: bytes  # 4096 bytes, or fewer at the end of a file
+
+
+@dataclass(frozen=True, slots=True)
+class BlockPages:
+    """Verified pages of one block, and the verified hashes of all its pages."""
+
+    layer: int  # position in the stack, bottom first
+    block: int  # in that layer's package
+    hashes: bytes  # of all pages, 32 bytes each
+    pages: dict[int, bytes]  # page number in the block -> its bytes
+
+
+class MissingHashesError(FormatError):
+    """A frame that cannot be verified before one that was skipped has been read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +122,9 @@ class PackReader:
         self._seen: set[tuple[int, int]] = set()
         self._hashes: dict[tuple[int, int], bytes] = {}
         self._failed = False
+        self._directory_stored = 0
+        self._places: list[tuple[int, int]] = []
+        self._firsts: dict[tuple[int, int], int] = {}
 
     @property
     def directory(self) -> PackDirectory | None:
@@ -114,6 +147,94 @@ class PackReader:
             KeyError: none has.
         """
         return self._hashes[layer, block]
+
+    def frame_places(self) -> list[tuple[int, int]]:
+        """Return where each frame lies in the pack, as offset and size in bytes: for those who skip some.
+
+        Raises:
+            ValueError: the directory has not arrived.
+        """
+        if self._directory is None:
+            raise ValueError("a launch pack whose directory has not arrived")
+        if not self._places:
+            sizes, self._firsts = frame_sizes(self._directory)
+            start = PREAMBLE.size + self._directory_stored
+            for size in sizes:
+                self._places.append((start, size))
+                start += size
+        return self._places
+
+    def first_frames(self, number: int) -> set[int]:
+        """Return the frames that must be read before one can be verified, if their hashes are not known."""
+        self.frame_places()
+        assert self._directory is not None
+        return {
+            self._firsts[extent.layer, extent.block]
+            for extent in self._directory.frames[number].extents
+            if (extent.layer, extent.block) not in self._hashes
+        } - {number}
+
+    def read_frame(
+        self, number: int, part: bytes, known: Callable[[int, int], bytes | None] = lambda *_: None
+    ) -> list[BlockPages]:
+        """Return the pages of one frame, verified, whichever frames were read before. Not mixed with `feed`.
+
+        Args:
+            number: of the frame.
+            part: untrusted bytes, those of `frame_places`.
+            known: gives the hashes of all pages of a block (by layer and number), unverified, where an
+                earlier frame that had them was skipped; None if they are not known.
+
+        Raises:
+            CorruptBlockError: the frame is damaged. None of its pages is returned.
+            MissingHashesError: an earlier frame must be read first.
+        """
+        self.frame_places()
+        directory = self._directory
+        assert directory is not None
+        frame = directory.frames[number]
+        if sha256(part).digest()[:FRAME_DIGEST_SIZE] != frame.digest:
+            raise CorruptBlockError(f"a launch pack with a damaged frame, number {number}")
+        layers = directory.layers
+        plain = decompress(part[len(part) - frame.stored_size :], _plain_size(frame, directory))
+        found: dict[tuple[int, int], dict[int, bytes]] = {}
+        start = 0
+        for extent in frame.extents:
+            size = layers[extent.layer].sizes[extent.block]
+            pages = found.setdefault((extent.layer, extent.block), {})
+            for page in range(extent.first_page, extent.first_page + extent.pages):
+                end = start + min(PAGE_SIZE, size - page * PAGE_SIZE)
+                pages[page] = plain[start:end]
+                start = end
+        position = 0
+        read: list[BlockPages] = []
+        for (layer, block), pages in found.items():
+            hashes = {page: sha256(content).digest() for page, content in pages.items()}
+            name = layers[layer].ids[block]
+            before = self._hashes.get((layer, block))
+            if before is None and self._firsts[layer, block] == number:
+                for page in range(layers[layer].page_count(block)):
+                    if page not in hashes:
+                        hashes[page] = part[position : position + DIGEST_SIZE]
+                        position += DIGEST_SIZE
+                before = b"".join(hashes[page] for page in sorted(hashes))
+                right = block_id_of_pages(before, layers[layer].sizes[block]) == name
+            else:
+                if before is None:
+                    before = known(layer, block)
+                    if before is None or block_id_of_pages(before, layers[layer].sizes[block]) != name:
+                        raise MissingHashesError(
+                            f"frame {self._firsts[layer, block]} of a launch pack is needed"
+                        )
+                right = all(
+                    before[page * DIGEST_SIZE : (page + 1) * DIGEST_SIZE] == page_hash
+                    for page, page_hash in hashes.items()
+                )
+            if not right:
+                raise CorruptBlockError(f"damaged page of block {name.hex()} in a launch pack", expected=name)
+            self._hashes[layer, block] = before
+            read.append(BlockPages(layer, block, before, pages))
+        return read
 
     def feed(self, data: bytes) -> list[PackedPage]:
         """Take the next bytes of the stream and return the pages that they complete, verified.
@@ -157,7 +278,7 @@ class PackReader:
             raise UnsupportedError(f"a launch pack of format {version}, this is {FORMAT_VERSION}")
         if not 0 < plain_size <= PACK_DIRECTORY_BYTES_MAX or not 0 < stored_size <= plain_size + 4096:
             raise FormatError(f"a launch pack's directory of {plain_size} bytes")
-        self._wanted = stored_size
+        self._wanted = self._directory_stored = stored_size
         self._directory_plain = plain_size
         self._directory_digest = digest
 
@@ -231,6 +352,40 @@ class PackReader:
             raise CorruptBlockError(f"damaged page of block {name.hex()} in a launch pack", expected=name)
 
 
+def languages_of(application: str) -> str:
+    """Return what the pack with the files of all languages is named after.
+
+    Beside an application's launch pack there may be this second one. It holds, of each file for one language
+    that the launch touches, its counterparts for all others, each language in frames of its own: whoever
+    launches in a language that the profile does not know takes the frames of that one.
+    """
+    return f"{application}@languages"
+
+
+def directory_end(preamble: bytes) -> int:
+    """Return how many bytes of a pack its preamble and directory are.
+
+    Raises:
+        FormatError: this is not the beginning of a launch pack.
+    """
+    if len(preamble) < PREAMBLE.size:
+        raise FormatError("a launch pack that is cut short")
+    magic, _, _, stored_size, *_ = PREAMBLE.unpack_from(preamble)
+    if magic != MAGIC or not 0 < stored_size <= PACK_DIRECTORY_BYTES_MAX + 4096:
+        raise FormatError("not a launch pack")
+    return PREAMBLE.size + int(stored_size)
+
+
+def _plain_size(frame: PackFrame, directory: PackDirectory) -> int:
+    size = 0
+    for extent in frame.extents:
+        end = min(
+            (extent.first_page + extent.pages) * PAGE_SIZE, directory.layers[extent.layer].sizes[extent.block]
+        )
+        size += end - extent.first_page * PAGE_SIZE
+    return size
+
+
 def build_pack(
     application: str,
     stack: Sequence[PackSource],
@@ -261,10 +416,16 @@ def build_pack(
     for extent in extents:
         if not 0 <= extent.layer < len(stack) or not 0 <= extent.block < stack[extent.layer].tree.block_count:
             raise FormatError("a launch pack of pages that are not there")
-        ids = stack[extent.layer].block_ids
-        touched[extent.layer][extent.block] = ids[
-            extent.block * DIGEST_SIZE : (extent.block + 1) * DIGEST_SIZE
-        ]
+        if extent.pages < 1:
+            raise FormatError("a launch pack of no pages")
+        if extent.block not in touched[extent.layer]:
+            source = stack[extent.layer]
+            entry, offset = source.tree.block_place(extent.block)
+            first = extent.block - offset // BLOCK_SIZE
+            for block in range(first, first + source.tree.file_block_count(entry)):
+                touched[extent.layer][block] = source.block_ids[
+                    block * DIGEST_SIZE : (block + 1) * DIGEST_SIZE
+                ]
     layers = tuple(
         TouchedBlocks(
             source.version_id,

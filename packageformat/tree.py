@@ -172,6 +172,22 @@ class Tree:
             self._paths = {found: index for index, found in enumerate(self.paths())}
         return self._paths.get(path)
 
+    def has(self, path: bytes) -> bool:
+        """Return whether there is an entry at `path`, without making the table that `find` makes."""
+        if self._paths is not None:
+            return path in self._paths
+        name = path.rpartition(b"/")[2]
+        start = 0
+        names = list(self.names)
+        while True:
+            try:
+                start = names.index(name, start)
+            except ValueError:
+                return False
+            if self.path(start) == path:
+                return True
+            start += 1
+
     def children(self, index: int) -> Sequence[int]:
         """Return the indexes of a folder's entries, sorted by name."""
         if self._children is None:

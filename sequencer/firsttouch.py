@@ -8,15 +8,15 @@ or a second launch needs is not in the way of a first window.
 
 from __future__ import annotations
 
-import stat
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
+from typing import Protocol
 
 from bubble.trace import TracedRead
-from bubble.viewimage import NO_CONTENT, ViewImage
+from bubble.viewimage import ViewImage
 from packageformat.launchprofile import LaunchProfile, ProfileContent, ProfileRun, Touch
-from packageformat.limits import DIGEST_SIZE, PROFILE_TIME_MAX
+from packageformat.limits import PROFILE_TIME_MAX
 
 TOGETHER_MS = 20
 """Pages side by side that were read within so many milliseconds are told as one touch."""
@@ -46,25 +46,32 @@ class TracedRun:
         return min(PROFILE_TIME_MAX, max(0, self.window_us - self.began_us) // 1000)
 
 
-def contents_of(image: ViewImage) -> list[ProfileContent]:
-    """Return the contents of a view by their numbers, each with the first path that has it."""
-    paths = [b""]
-    for entry in range(1, len(image)):
-        parent = image.parents[entry]
-        paths.append(paths[parent] + b"/" + image.name(entry) if parent else image.name(entry))
-    found: list[ProfileContent | None] = [None] * image.content_count
-    for entry, mode in enumerate(image.modes):
-        number = image.payloads[entry]
-        if stat.S_ISREG(mode) and number != NO_CONTENT and found[number] is None:
-            content_id = image.content_ids[number * DIGEST_SIZE : (number + 1) * DIGEST_SIZE]
-            found[number] = ProfileContent(content_id, image.content_sizes[number], paths[entry])
-    contents = [content for content in found if content is not None]
-    assert len(contents) == len(found), "a view with a content that no file has"
-    return contents
+class ViewContents:
+    """The contents of a view, by the numbers that a trace tells: the nodes of files."""
+
+    def __init__(self, image: ViewImage) -> None:
+        self._image = image
+        self._known: dict[int, ProfileContent] = {}
+
+    def __getitem__(self, number: int) -> ProfileContent:
+        known = self._known.get(number)
+        if known is None:
+            content = self._image.content(number)
+            content_id = self._image.content_id(content)
+            assert content_id is not None, "a view of whole packages"
+            known = ProfileContent(content_id, content.size, self._image.path(number))
+            self._known[number] = known
+        return known
+
+
+class Contents(Protocol):
+    """Content of the view by its number in the trace; two files may have the same."""
+
+    def __getitem__(self, number: int, /) -> ProfileContent: ...
 
 
 def profile_of(
-    application: str, bubble_id: bytes, contents: Sequence[ProfileContent], runs: Sequence[TracedRun]
+    application: str, bubble_id: bytes, contents: Contents, runs: Sequence[TracedRun]
 ) -> LaunchProfile:
     """Return the profile of these runs, the first of which is the launch that leads.
 
@@ -75,6 +82,7 @@ def profile_of(
         runs: at least one, of RunKind.FIRST.
     """
     touches: list[Touch] = []
+    found: dict[bytes, ProfileContent] = {}  # by content id, in the profile's order
     numbers: dict[int, int] = {}  # content of the view -> content of the profile
     seen: set[tuple[int, int]] = set()
     window_touches = 0
@@ -83,6 +91,12 @@ def profile_of(
         (False, list(_other_parts(runs))),
     ):
         for number, run, to_window in parts:
+            for read in run.reads:
+                if read.content not in numbers:
+                    content = contents[read.content]
+                    numbers[read.content] = len(found)
+                    if found.setdefault(content.content_id, content) is not content:
+                        numbers[read.content] = list(found).index(content.content_id)
             _add(touches, numbers, seen, number, run, to_window=to_window)
         if leads:
             window_touches = len(touches)
@@ -90,9 +104,21 @@ def profile_of(
         application,
         bubble_id,
         tuple(ProfileRun(run.name, run.window_ms) for run in runs),
-        tuple(contents[number] for number in numbers),
-        tuple(touches),
+        *_used(tuple(found.values()), touches),
         window_touches,
+    )
+
+
+def _used(
+    contents: Sequence[ProfileContent], touches: Sequence[Touch]
+) -> tuple[tuple[ProfileContent, ...], tuple[Touch, ...]]:
+    """Return the contents that are touched, in that order, and the touches of those."""
+    numbers: dict[int, int] = {}
+    for touch in touches:
+        numbers.setdefault(touch.content, len(numbers))
+    return (
+        tuple(contents[number] for number in numbers),
+        tuple(replace(touch, content=numbers[touch.content]) for touch in touches),
     )
 
 
@@ -120,10 +146,10 @@ def _add(
             continue
         after_ms = min(PROFILE_TIME_MAX, max(0, read.at_us - run.began_us) // 1000)
         for page in range(read.first_page, read.first_page + read.pages):
-            if (read.content, page) in seen:
+            content = numbers[read.content]
+            if (content, page) in seen:
                 continue
-            seen.add((read.content, page))
-            content = numbers.setdefault(read.content, len(numbers))
+            seen.add((content, page))
             last = touches[-1] if touches and not fresh else None
             if (
                 last is not None

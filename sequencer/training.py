@@ -24,11 +24,11 @@ from bubble.launch import BubbleSpec, is_running, probe
 from bubble.trace import RECORD, VARIABLE, TracedRead, read_trace
 from bubble.viewimage import load
 from packageformat.application import Application
-from packageformat.launchprofile import LaunchProfile, PackageProfiles, ProfileContent
+from packageformat.launchprofile import LaunchProfile, PackageProfiles
 from sequencer.display import Display
 from sequencer.documents import documents_for
 from sequencer.errors import TrainingError
-from sequencer.firsttouch import RunKind, TracedRun, contents_of, profile_of
+from sequencer.firsttouch import Contents, RunKind, TracedRun, ViewContents, profile_of
 from sequencer.packagefile import PackageFile
 from sequencer.trial import WINDOW_S, arguments_of, await_exit, end_bubble, room_in, start_inside, supplied
 
@@ -114,8 +114,12 @@ def train(
             raise TrainingError(f"no file {document}", hint="name documents that exist")
     probe().require()
     profiles: list[LaunchProfile] = []
-    with room_in(scratch) as room, _memory(files, room) as fast, supplied(files, room, fast / "cache") as spec:
-        contents = contents_of(load(spec.view_image.read_bytes()))
+    with (
+        room_in(scratch) as room,
+        _memory(files, room) as fast,
+        supplied(files, room, fast / "cache") as spec,
+    ):
+        contents = ViewContents(load(spec.view_image.read_bytes()))
         for application in applications:
             trainer = _Trainer(application, spec, room, fast, contents, watch)
             profiles.append(trainer.train(plan))
@@ -154,7 +158,7 @@ class _Trainer:
         spec: BubbleSpec,
         room: Path,
         fast: Path,
-        contents: Sequence[ProfileContent],
+        contents: Contents,
         watch: Watch,
     ) -> None:
         self._application = application

@@ -19,7 +19,7 @@ from hashlib import sha256
 
 from packageformat.compression import decompress
 from packageformat.errors import FormatError, MillstreamError
-from packageformat.launchpack import Each, PackReader, build_pack
+from packageformat.launchpack import Each, PackReader, build_pack, languages_of
 from packageformat.launchprofile import decode_profiles, extents_of
 from packageformat.packdirectory import PackDirectory, PackExtent, decode_directory
 from packageformat.stack import bubble_id
@@ -28,6 +28,7 @@ from streamserver.database import objects, packs
 from streamserver.database.packs import StoredPack, StoredProfile
 from streamserver.errors import DamagedObjectError
 from streamserver.packclasses import GAIN_MIN, RULES, classes_of, gain, touched_pages
+from streamserver.packlanguages import LEVEL, language_extents
 from streamserver.packwork import plan
 from streamserver.relearning import relearn
 from streamserver.statefolder import ARRIVING, explained, sync_folder
@@ -155,6 +156,7 @@ class _Builder:
         began = time.monotonic()
         try:
             others = self._others(profile)
+            self._pack_languages(profile)  # first: the pack itself says that both are there
             pack = self._packed(profile, others)
         except MillstreamError as error:
             return Built(profile, "failed", error=error)
@@ -229,25 +231,30 @@ class _Builder:
             each=self._watched(profile, pages),
             window_pages=place.window_pages,
         )
-        reader = PackReader([layer.trusted for layer in layers], profile.application)
-        reader.feed(data)
-        if not reader.complete:
-            raise FormatError(f"launch pack of {profile.application} does not verify")
-        stack = [layer.package.version_id for layer in layers]
-        pack = StoredPack(
-            version_id=profile.version_id,
-            application=profile.application,
-            bubble_id=bubble_id(stack),
-            object_digest=sha256(data).digest(),
-            object_size=len(data),
-            pages=pages,
-            unresolved=place.missing,
-            profile_digest=profile.digest,
-            rules=RULES,
-            considered=b"".join(other.digest for other in others),
-            built=int(time.time()),
-        )
+        considered = b"".join(other.digest for other in others)
+        pack = _stored_pack(profile, profile.application, layers, data, pages, place.missing, considered)
         return pack if self._published(pack, data) else None
+
+    def _pack_languages(self, profile: StoredProfile) -> None:
+        """Build the pack of the files for all languages, if the launch touches such files."""
+        place = self._located(profile)
+        layers = place.layers
+        extents, languages = language_extents(place.extents, [layer.package.tree for layer in layers])
+        if not extents:
+            return
+        name = languages_of(profile.application)
+        data = build_pack(
+            name,
+            [layer.source for layer in layers],
+            extents,
+            lambda layer, block: layers[layer].block(block),
+            level=LEVEL,
+            class_of=lambda extent: languages[extent.layer, extent.block],
+            each=self._each,
+        )
+        pages = sum(extent.pages for extent in extents)
+        pack = _stored_pack(profile, name, layers, data, pages, 0, b"")
+        self._published(pack, data)
 
     def _watched(self, profile: StoredProfile, pages: int) -> Each:
         progress, each = self._progress, self._each
@@ -318,6 +325,39 @@ def read_directory(store: Store, pack: StoredPack) -> PackDirectory:
         return decode_directory(decompress(packed, plain))
     except FormatError as error:
         raise DamagedObjectError(f"launch pack of {pack.application} is damaged: {error}") from error
+
+
+def _stored_pack(
+    profile: StoredProfile,
+    application: str,
+    layers: list[StoredLayer],
+    data: bytes,
+    pages: int,
+    missing: int,
+    considered: bytes,
+) -> StoredPack:
+    """Return the row of a pack that was just built, after reading it as a client does.
+
+    Raises:
+        FormatError: it does not verify.
+    """
+    reader = PackReader([layer.trusted for layer in layers], application)
+    reader.feed(data)
+    if not reader.complete:
+        raise FormatError(f"launch pack of {application} does not verify")
+    return StoredPack(
+        version_id=profile.version_id,
+        application=application,
+        bubble_id=bubble_id([layer.package.version_id for layer in layers]),
+        object_digest=sha256(data).digest(),
+        object_size=len(data),
+        pages=pages,
+        unresolved=missing,
+        profile_digest=profile.digest,
+        rules=RULES,
+        considered=considered,
+        built=int(time.time()),
+    )
 
 
 def _namer(layers: list[StoredLayer]) -> Callable[[int, int], bytes]:

@@ -31,9 +31,10 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from bubble.cachefile import CacheFolder
-from bubble.composition import compose
+from bubble.composition import write_view
+from bubble.layerimage import load_layer
 from bubble.supplymessage import Message, Word, decode_message, encode_message
-from bubble.viewimage import load
+from bubble.viewimage import decode_view
 from packageformat.compression import compress, decompress
 from packageformat.encoding import decode, encode
 from packageformat.errors import FormatError
@@ -191,7 +192,9 @@ def targets(folder: Path) -> list[Target]:
     plain_directory = decompress(pack[PACK_PREAMBLE.size : directory_end], PACK_PREAMBLE.unpack_from(pack)[4])
     profile_plain = PROFILE_PREAMBLE.unpack_from(good["profile.bin"])[4]
     frame = b"".join(SAMPLE.blocks[block] for block in SAMPLE.package.layout.blocks(3))
-    image = compose([(SAMPLE.package.version_id, SAMPLE.package.tree, SAMPLE.package.block_ids)])
+    write_view(folder / "view", [(SAMPLE.package.version_id, SAMPLE.package.tree, SAMPLE.package.block_ids)])
+    image = (folder / "view").read_bytes()
+    layer = (folder / "view.0.layer").read_bytes()
     messages = tuple(encode_message(Message(word)) for word in Word)
 
     def with_header_checksum(header: bytes) -> bytes:
@@ -295,8 +298,10 @@ def targets(folder: Path) -> list[Target]:
             lambda data: seal("pointer", data, SERVER_SEED),
             structured=True,
         ),
-        Target("bubble-view-image", 4, (image,), load),
-        Target("bubble-view-image-columns", 5, (image[:-32],), load, lambda data: data + digest(data)),
+        Target("bubble-view-image", 2, (image,), decode_view),
+        Target("bubble-view-image-inside", 3, (image[:-32],), decode_view, lambda data: data + digest(data)),
+        Target("bubble-layer-image", 2, (layer,), load_layer),
+        Target("bubble-layer-image-columns", 4, (layer[:-32],), load_layer, lambda data: data + digest(data)),
         Target("bubble-supply-message", 5, messages, decode_message),
         cache_map_target(folder),
     ]

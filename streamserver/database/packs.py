@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 
+from packageformat.launchpack import languages_of
 from packageformat.limits import DIGEST_SIZE
 
 OTHERS_MAX = 16
@@ -176,11 +177,13 @@ def put_pack(db: sqlite3.Connection, pack: StoredPack, *, retired_until: int) ->
 
     The object of the pack that it replaces is retired.
     """
-    row = db.execute(
-        "SELECT digest FROM launch_profile WHERE version_id = ? AND application = ?",
-        (pack.version_id, pack.application),
-    ).fetchone()
-    if row is None or row[0] != pack.profile_digest:
+    rows = db.execute(
+        "SELECT application, digest FROM launch_profile WHERE version_id = ?", (pack.version_id,)
+    ).fetchall()
+    if not any(
+        pack.application in (application, languages_of(application)) and digest == pack.profile_digest
+        for application, digest in rows
+    ):
         return False
     drop_pack(db, pack.version_id, pack.application, retired_until=retired_until, but=pack.object_digest)
     db.execute("DELETE FROM retired_object WHERE object_digest = ?", (pack.object_digest,))
