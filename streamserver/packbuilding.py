@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import sqlite3
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -91,8 +92,8 @@ def bring_up_to_date(
             except MillstreamError as error:
                 yield Built(profile, "failed", error=error)
         work = plan(store, now=time.time())
-        profiles = store.reader.ask(packs.list_profiles)
-        builder = _Builder(store, layers, profiles, map if threads == 1 else pool.map, progress)
+        profiles, stacks = store.reader.ask(_profiles_and_stacks)
+        builder = _Builder(store, layers, (profiles, stacks), map if threads == 1 else pool.map, progress)
         for profile in profiles if again else work.build:
             yield builder.build(profile)
         for profile in () if again else work.weigh:
@@ -100,6 +101,13 @@ def bring_up_to_date(
             if built is not None:
                 yield built
         remove_expired(store, now=time.time())
+
+
+def _profiles_and_stacks(
+    db: sqlite3.Connection,
+) -> tuple[list[StoredProfile], dict[bytes, tuple[bytes, ...]]]:
+    profiles = packs.list_profiles(db)
+    return profiles, packs.stacks_of(db, profiles)
 
 
 def remove_expired(store: Store, *, now: float) -> int:
@@ -132,13 +140,13 @@ class _Builder:
         self,
         store: Store,
         layers: StoredLayers,
-        profiles: list[StoredProfile],
+        known: tuple[list[StoredProfile], dict[bytes, tuple[bytes, ...]]],
         each: Each,
         progress: Progress | None,
     ) -> None:
         self._store = store
         self._layers = layers
-        self._profiles = profiles
+        self._profiles, self._stacks = known
         self._each = each
         self._progress = progress
         self._touched: dict[bytes, dict[bytes, int]] = {}  # by the digest of the profile
@@ -174,7 +182,7 @@ class _Builder:
         return Built(profile, "kept", pack)
 
     def _others(self, profile: StoredProfile) -> list[StoredProfile]:
-        return self._store.reader.ask(lambda db: packs.others_of(db, profile, self._profiles))
+        return packs.others_of(profile, self._profiles, self._stacks)
 
     def _located(self, profile: StoredProfile) -> _Located:
         """Find a profile's pages in its version's stack."""
