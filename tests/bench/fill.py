@@ -26,7 +26,8 @@ from tests.bench.ratio import Interval, quantile_ratio
 from tests.bench.room import bubble_room
 from tests.stage import Stage, say
 
-PACKAGE = "python-numpy"
+PACKAGE = "thonny"
+"""A sample that has a Python, for the probe."""
 QUANTILE = 0.99
 
 _PROBE = Path(__file__).parent / "faultprobe.py"
