@@ -7,7 +7,7 @@ import os
 import re
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from urllib.parse import unquote
@@ -156,7 +156,7 @@ def _prepared(folders: Folders, application: str, progress: Callable[[Message], 
     Raises:
         MillstreamError: see `ask`.
     """
-    question = Message("prepare", {"application": application})
+    question = Message("prepare", {"application": application, "language": language(os.environ)})
     end = time.monotonic() + PREPARE_SECONDS
     while True:
         try:
@@ -164,6 +164,14 @@ def _prepared(folders: Folders, application: str, progress: Callable[[Message], 
         except NoAgentError:
             if time.monotonic() > end:
                 raise
+
+
+def language(environment: Mapping[str, str]) -> str:
+    """Return the language of messages as the C library finds it in the environment, such as fr_FR.UTF-8."""
+    for variable in ("LC_ALL", "LC_MESSAGES", "LANG"):
+        if environment.get(variable):
+            return environment[variable][:64]
+    return "C"
 
 
 def _explained(bubble: bytes, error: LaunchError) -> LaunchError:

@@ -53,6 +53,7 @@ __all__ = [
     "PackedPage",
     "build_pack",
     "directory_end",
+    "languages_of",
 ]
 
 MAGIC = b"OVPPACK1"
@@ -351,6 +352,16 @@ class PackReader:
             raise CorruptBlockError(f"damaged page of block {name.hex()} in a launch pack", expected=name)
 
 
+def languages_of(application: str) -> str:
+    """Return what the pack with the files of all languages is named after.
+
+    Beside an application's launch pack there may be this second one. It holds, of each file for one language
+    that the launch touches, its counterparts for all others, each language in frames of its own: whoever
+    launches in a language that the profile does not know takes the frames of that one.
+    """
+    return f"{application}@languages"
+
+
 def directory_end(preamble: bytes) -> int:
     """Return how many bytes of a pack its preamble and directory are.
 
@@ -383,6 +394,7 @@ def build_pack(
     level: int = 19,
     class_of: Callable[[PackExtent], Hashable] | None = None,
     each: Each = map,
+    window_pages: int | None = None,
 ) -> bytes:
     """Return the launch pack of these pages.
 
@@ -395,6 +407,7 @@ def build_pack(
         class_of: gives the class of an extent of one page; a frame holds pages of one class only.
         each: maps a function over the frames, as `map` does: an executor's compresses several at once, and
             then reads blocks from several threads.
+        window_pages: how many of the pages lead to the first window; they come in frames of their own.
 
     Raises:
         FormatError: pages that are not there, or twice; more than a pack may hold.
@@ -440,7 +453,7 @@ def build_pack(
     frames: list[PackFrame] = []
     parts: list[bytes] = []
     seen: set[tuple[int, int]] = set()
-    plan = list(plan_pack(extents, size_of, class_of))
+    plan = list(plan_pack(extents, size_of, class_of, window_pages))
     for group, stored in zip(plan, each(compressed, plan), strict=True):
         frame = PackFrame(group, len(stored), b"\0" * FRAME_DIGEST_SIZE)
         hashes: dict[tuple[int, int], bytes] = {}

@@ -125,6 +125,19 @@ PROFILE_TOUCHES_MAX = 1 << 19
 PROFILE_TIME_MAX = (1 << 32) - 1
 """Milliseconds since the start of a run."""
 
+# Delta
+DELTA_DIRECTORY_BYTES_MAX = 16 << 20
+"""Plain bytes of a delta's directory."""
+
+DELTA_REGION_MAX = 1 << 20
+"""Bytes of the old pages that one frame of a delta is written against."""
+
+DELTA_SEGMENTS_MAX = 1 << 14
+"""Segments of one frame of a delta."""
+
+DELTA_EXTENTS_MAX = 1 << 20
+"""Extents of old pages in a delta."""
+
 # Memory: what a parser may take above its input, whatever the input
 MEMORY_FIXED = 8 << 20
 """Bytes that any parser may take, however small its input."""

@@ -28,7 +28,7 @@ from packageformat.launchprofile import LaunchProfile, PackageProfiles
 from sequencer.display import Display
 from sequencer.documents import documents_for
 from sequencer.errors import TrainingError
-from sequencer.firsttouch import Contents, Kind, TracedRun, ViewContents, profile_of
+from sequencer.firsttouch import Contents, RunKind, TracedRun, ViewContents, profile_of
 from sequencer.packagefile import PackageFile
 from sequencer.trial import WINDOW_S, arguments_of, await_exit, end_bubble, room_in, start_inside, supplied
 
@@ -62,7 +62,7 @@ class Plan:
 @dataclass(frozen=True, slots=True)
 class _Step:
     name: str
-    kind: Kind
+    kind: RunKind
     fresh: bool = True  # an empty home and no changes
     document: Path | None = None
     locale: str = LOCALE
@@ -114,17 +114,24 @@ def train(
             raise TrainingError(f"no file {document}", hint="name documents that exist")
     probe().require()
     profiles: list[LaunchProfile] = []
-    with room_in(scratch) as room, _memory(files, room) as cache, supplied(files, room, cache) as spec:
+    with (
+        room_in(scratch) as room,
+        _memory(files, room) as fast,
+        supplied(files, room, fast / "cache") as spec,
+    ):
         contents = ViewContents(load(spec.view_image.read_bytes()))
         for application in applications:
-            trainer = _Trainer(application, spec, room, contents, watch)
+            trainer = _Trainer(application, spec, room, fast, contents, watch)
             profiles.append(trainer.train(plan))
     return PackageProfiles(files[-1].package.version_id, tuple(profiles))
 
 
 @contextmanager
 def _memory(files: Sequence[PackageFile], room: Path) -> Iterator[Path]:
-    """Give a folder for the cache: in memory if the stack fits there, so that no disk is in the way."""
+    """Give a folder for the cache and the home: in memory if the stack fits there.
+
+    Then no disk is in the way of the order: neither for the blocks, nor for settings that are synced.
+    """
     plain_bytes = sum(file.package.manifest.plain_bytes for file in files)
     try:
         if shutil.disk_usage(MEMORY).free < 2 * plain_bytes:
@@ -134,7 +141,7 @@ def _memory(files: Sequence[PackageFile], room: Path) -> Iterator[Path]:
                 shutil.rmtree(left, ignore_errors=True)  # of one that was killed
         folder = Path(tempfile.mkdtemp(prefix=f"{_OURS}{os.getpid()}-", dir=MEMORY))
     except OSError:
-        yield room / "cache"
+        yield room
         return
     try:
         yield folder
@@ -150,12 +157,13 @@ class _Trainer:
         application: Application,
         spec: BubbleSpec,
         room: Path,
+        fast: Path,
         contents: Contents,
         watch: Watch,
     ) -> None:
         self._application = application
         self._room = room
-        self._spec = replace(spec, state=room / "trained/state", home=room / "trained/home")
+        self._spec = replace(spec, state=room / "trained/state", home=fast / "trained-home")
         self._contents = contents
         self._watch = watch
         self._documents = room / "documents"
@@ -175,34 +183,35 @@ class _Trainer:
                 f"{len(pages):,} pages ({len(pages) * 4096 / 1e6:,.1f} MB), {new:,} of them new"
             )
         # The last first launch leads: nothing was in its way but the pages themselves.
-        first = [run for run in runs if run.kind is Kind.FIRST]
-        ordered = [first[-1], *first[:-1], *(run for run in runs if run.kind is not Kind.FIRST)]
+        first = [run for run in runs if run.kind is RunKind.FIRST]
+        ordered = [first[-1], *first[:-1], *(run for run in runs if run.kind is not RunKind.FIRST)]
         return profile_of(self._application.id, self._spec.bubble_id, self._contents, ordered)
 
     def _steps(self, plan: Plan) -> Iterator[_Step]:
         for number in range(plan.first_launches):
-            yield _Step("first launch" if not number else f"first launch {number + 1}", Kind.FIRST)
-        yield _Step("second launch", Kind.LATER, fresh=False)
+            yield _Step("first launch" if not number else f"first launch {number + 1}", RunKind.FIRST)
+        yield _Step("second launch", RunKind.LATER, fresh=False)
         self._documents.mkdir(exist_ok=True)
         for document in documents_for(self._application.mime_types):
             path = self._documents / f"document.{document.suffix}"
             path.write_bytes(document.content())
-            yield _Step(f"opening {document.suffix}", Kind.LATER, fresh=False, document=path)
+            yield _Step(f"opening {document.suffix}", RunKind.LATER, fresh=False, document=path)
         for path in plan.documents:
-            yield _Step(f"opening {path.name[:100]}", Kind.LATER, fresh=False, document=path.absolute())
+            yield _Step(f"opening {path.name[:100]}", RunKind.LATER, fresh=False, document=path.absolute())
         if plan.elsewhere:
             width, height = ELSEWHERE_SIZE
             yield _Step(
                 f"first launch, {ELSEWHERE_LOCALE}, {width} x {height}",
-                Kind.VARIATION,
+                RunKind.VARIATION,
                 locale=ELSEWHERE_LOCALE,
                 size=ELSEWHERE_SIZE,
             )
 
     def _run(self, step: _Step) -> TracedRun:
         spec = self._spec
-        if step.fresh and spec.state.parent.exists():
+        if step.fresh:
             _remove(spec.state.parent)
+            _remove(spec.home)
         spec.state.mkdir(parents=True, exist_ok=True)
         trace = self._room / "trace"
         trace.unlink(missing_ok=True)
@@ -299,7 +308,9 @@ def _size(trace: Path) -> int:
 
 
 def _remove(folder: Path) -> None:
-    """Remove what a bubble left; an overlay's work folder is closed even to its owner."""
+    """Remove what a bubble left, if anything; an overlay's work folder is closed even to its owner."""
+    if not folder.exists():
+        return
     for place in folder.glob("*/work/work"):
         place.chmod(0o700)
     shutil.rmtree(folder)

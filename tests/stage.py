@@ -111,13 +111,15 @@ def stage(
     server_prefix: Sequence[str] = (),
     client_prefix: Sequence[str] = (),
     size: tuple[int, int] = (1280, 800),
+    uid: int | None = None,
 ) -> Iterator[Stage]:
     """Set up a server (user `demo` in group `everybody`, nothing published), a user and a display.
 
     The user is not signed in yet. Everything is ended and removed with the block.
     """
     with ExitStack() as undo:
-        programs = installed_programs()
+        own = os.environ.get("MILLSTREAM_TEST_PROGRAMS")
+        programs = installed_programs(Path(own) if own else None)
         cache = package_cache()
         folder = Path(undo.enter_context(tempfile.TemporaryDirectory(prefix=f"{name}-")))
         folder.chmod(0o755)
@@ -128,7 +130,7 @@ def stage(
         undo.enter_context(service)
         service.command("trust", "add", sequenced.public_key(cache))
         undo.enter_context(open_fuse_device())
-        user = undo.enter_context(demonstration_user(name))
+        user = undo.enter_context(demonstration_user(name, uid))
         display = undo.enter_context(Display(*size))
         visit = Visit(user, programs, prefix=client_prefix)
         visit.use(display)

@@ -11,15 +11,16 @@ import argparse
 import json
 import os
 import resource
-import shutil
 import statistics
 import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from tests.bench.coldstart import _native, _unpacked
-from tests.stage import Stage, say, stage
+from samples import sequenced
+from tests.bench import baseline
+from tests.bench.images import UID, images
+from tests.stage import RECIPES, Stage, say, stage
 
 Measured = dict[str, list[float]]
 
@@ -35,10 +36,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         print("tests.bench.launchpath: needs root, for a user of its own", file=sys.stderr)
         return 2
     load = os.getloadavg()[0]
-    with stage("millstream-launch") as on:
+    with stage("millstream-launch", uid=UID) as on:
         on.publish(told.application)
         on.sign_in()
-        found = measure(on, told.application, told.repeats)
+        packages = sequenced.stack(told.application, on.cache, say, RECIPES)
+        with baseline.shown(images(packages, on.cache, say).tree, on.folder / "native") as tree:
+            found = measure(on, told.application, told.repeats, tree)
     if told.json:
         print(json.dumps({"application": told.application, "load": load, "ms": found}))
     else:
@@ -49,9 +52,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def measure(on: Stage, application: str, repeats: int) -> Measured:
+def measure(on: Stage, application: str, repeats: int, unpacked: Path) -> Measured:
     """Return milliseconds by what was measured."""
-    unpacked = _unpacked(on, application)
     for _ in range(2):  # what the second launch lacks, it has brought for the third
         on.visit.launch(application).end()
     found: Measured = {}
@@ -63,8 +65,8 @@ def measure(on: Stage, application: str, repeats: int) -> Measured:
         assert launch.seconds is not None
         found.setdefault("first window", []).append(1000 * launch.seconds)
         launch.end()
-        window = 1000 * _native(on, application, unpacked, cold=False)
-        found.setdefault("first window, native", []).append(window)
+        window = baseline.first_window(on, application, [unpacked], {}, timeout_s=120)
+        found.setdefault("first window, native", []).append(1000 * window)
         _wait_until_nobody_runs(on)
         _timed(found, "true in a new bubble", lambda: _run(on, program))
         holder = on.visit.start(application)
@@ -73,7 +75,6 @@ def measure(on: Stage, application: str, repeats: int) -> Measured:
         holder.end()
         _timed(found, "true, native", lambda: _native_true(on, unpacked))
         _timed(found, "python, by itself", lambda: _run(on, [on.programs / "python", "-c", ""]))
-    shutil.rmtree(unpacked, ignore_errors=True)
     return found
 
 
@@ -97,12 +98,9 @@ def _run(on: Stage, program: Sequence[str | Path]) -> None:
 
 
 def _native_true(on: Stage, unpacked: Path) -> None:
-    scratch = on.user.home / "native"
-    shutil.rmtree(scratch, ignore_errors=True)
-    scratch.mkdir()
-    on.user.give(scratch)
-    authority = on.user.runtime / "Xauthority"
-    _run(on, [on.programs / "python", on.folder / "overlaid.py", unpacked, scratch, authority, "true"])
+    with baseline.run(on, ["true"], [unpacked], {}) as (begin, launch):
+        begin()
+        launch.process.wait(60)
 
 
 def _wait_until_nobody_runs(on: Stage) -> None:
