@@ -6,7 +6,6 @@ import argparse
 import hashlib
 import json
 import os
-import shutil
 import signal
 import socket
 import statistics
@@ -18,7 +17,7 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from tests.bench.coldstart import _unpacked as unpacked_stack
+from tests.bench.unpacked import unpacked
 from tests.stage import Stage, say, stage
 
 UNDISTURBED = 5
@@ -89,10 +88,7 @@ def measure(application: str, kills: int) -> Restarts:
 def _make_cold(on: Stage) -> None:
     on.forget()
     on.visit.appclient("refresh")
-    launcher = on.user.runtime / "millstream/launcher.sock"
-    end = time.monotonic() + 20
-    while not launcher.exists() and time.monotonic() < end:
-        time.sleep(0.02)
+    on.visit.settle()
 
 
 def _kill_an_agent(on: Stage, found: Restarts, usual_s: float, after_s: float) -> None:
@@ -132,42 +128,44 @@ def _kill_an_agent(on: Stage, found: Restarts, usual_s: float, after_s: float) -
 
 def _kill_views(on: Stage, found: Restarts) -> None:
     """Kill the view of a running application while another process in its bubble reads what is not cached."""
-    unpacked = unpacked_stack(on, found.application)
-    files = sorted(
-        path
-        for path in (unpacked / "usr/lib").rglob("*")
-        if path.is_file() and not path.is_symlink() and path.stat().st_size > 100_000
-    )
     _make_cold(on)
     launch = on.visit.launch(found.application, timeout_s=_ENOUGH_S)
     try:
-        for number in range(VIEW_KILLS):
-            say(f"view {number + 1}/{VIEW_KILLS}")
-            some = files[number::VIEW_KILLS][:40]
-            began = time.monotonic()
-            names = [f"/{path.relative_to(unpacked)}" for path in some]
-            reader = on.visit.start(found.application, "--command", "sha256sum", "--", *names)
-            time.sleep(READING_S)
-            for process in _named(on, b"bubble.view"):
-                os.kill(process, signal.SIGKILL)
-            found.views_killed += 1
-            killed = time.monotonic()
-            try:
-                reader.process.wait(_ENOUGH_S)
-            except subprocess.TimeoutExpired:
-                found.errors.append("a reader hangs")
-            found.view_ms.append(round(1000 * (time.monotonic() - killed), 1))
-            sums = [line.split()[0] for line in reader.output().splitlines()]
-            if sums == [hashlib.sha256(path.read_bytes()).hexdigest() for path in some]:
-                found.read_right += 1
-            else:
-                found.errors.append(reader.output()[-500:])
-            reader.end()
-            time.sleep(max(0.0, APART_S - (time.monotonic() - began)))
+        with unpacked(on, found.application) as truth:
+            files = sorted(
+                path
+                for path in (truth / "usr/lib").rglob("*")
+                if path.is_file() and not path.is_symlink() and path.stat().st_size > 100_000
+            )
+            for number in range(VIEW_KILLS):
+                say(f"view {number + 1}/{VIEW_KILLS}")
+                began = time.monotonic()
+                _kill_view(on, found, truth, files[number::VIEW_KILLS][:40])
+                time.sleep(max(0.0, APART_S - (time.monotonic() - began)))
         found.application_lived = launch.process.poll() is None
     finally:
         launch.end()
-        shutil.rmtree(unpacked, ignore_errors=True)
+
+
+def _kill_view(on: Stage, found: Restarts, truth: Path, files: Sequence[Path]) -> None:
+    names = [f"/{path.relative_to(truth)}" for path in files]
+    reader = on.visit.start(found.application, "--command", "sha256sum", "--", *names)
+    time.sleep(READING_S)
+    for process in _named(on, b"bubble.view"):
+        os.kill(process, signal.SIGKILL)
+    found.views_killed += 1
+    killed = time.monotonic()
+    try:
+        reader.process.wait(_ENOUGH_S)
+    except subprocess.TimeoutExpired:
+        found.errors.append("a reader hangs")
+    found.view_ms.append(round(1000 * (time.monotonic() - killed), 1))
+    sums = [line.split()[0] for line in reader.output().splitlines()]
+    if sums == [hashlib.sha256(path.read_bytes()).hexdigest() for path in files]:
+        found.read_right += 1
+    else:
+        found.errors.append(reader.output()[-500:])
+    reader.end()
 
 
 def _agents(on: Stage) -> list[int]:
