@@ -90,6 +90,7 @@ def _faults(
 ) -> tuple[list[float], int]:
     on.forget()
     on.visit.appclient("refresh")
+    on.visit.settle()
     drop_page_cache()
     packed = base64.b64encode(_PROBE.read_bytes()).decode()
     with bubble_room(on, PACKAGE) as room:

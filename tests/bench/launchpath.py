@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import resource
 import statistics
 import sys
 import time
@@ -18,6 +17,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from samples import sequenced
+from samples.visit import Launch
 from tests.bench import baseline
 from tests.bench.images import UID, images
 from tests.stage import RECIPES, Stage, say, stage
@@ -52,41 +52,44 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def measure(on: Stage, application: str, repeats: int, unpacked: Path) -> Measured:
+def measure(on: Stage, application: str, repeats: int) -> Measured:
     """Return milliseconds by what was measured."""
-    for _ in range(2):  # what the second launch lacks, it has brought for the third
-        on.visit.launch(application).end()
     found: Measured = {}
     program = [on.programs / "appclient", "run", application, "--command", "true"]
-    for repeat in range(repeats):
-        say(f"{application} {repeat + 1}/{repeats}")
-        _wait_until_nobody_runs(on)
-        launch = on.visit.launch(application)
-        assert launch.seconds is not None
-        found.setdefault("first window", []).append(1000 * launch.seconds)
-        launch.end()
-        window = baseline.first_window(on, application, [unpacked], {}, timeout_s=120)
-        found.setdefault("first window, native", []).append(1000 * window)
-        _wait_until_nobody_runs(on)
-        _timed(found, "true in a new bubble", lambda: _run(on, program))
-        holder = on.visit.start(application)
-        time.sleep(1)
-        _timed(found, "true in a bubble that runs", lambda: _run(on, program))
-        holder.end()
-        _timed(found, "true, native", lambda: _native_true(on, unpacked))
-        _timed(found, "python, by itself", lambda: _run(on, [on.programs / "python", "-c", ""]))
+    for _ in range(2):  # what the second launch lacks, it has brought for the third
+        on.visit.launch(application).end()
+    on.visit.settle()
+    with unpacked(on, application) as files:
+        for repeat in range(repeats):
+            say(f"{application} {repeat + 1}/{repeats}")
+            _wait_until_nobody_runs(on)
+            launch = on.visit.launch(application)
+            assert launch.seconds is not None
+            found.setdefault("first window", []).append(1000 * launch.seconds)
+            launch.end()
+            seconds = baseline.first_window(on, application, [files], {}, timeout_s=60)
+            found.setdefault("first window, native", []).append(1000 * seconds)
+            _wait_until_nobody_runs(on)
+            _timed(found, "true in a new bubble", lambda: _run(on, program))
+            holder = on.visit.start(application)
+            time.sleep(1)
+            _timed(found, "true in a bubble that runs", lambda: _run(on, program))
+            holder.end()
+            with baseline.run(on, ["true"], [files], {}) as (begin, process):
+                _timed(found, "true, native", lambda: _begun(begin, process))
+            _timed(found, "python, by itself", lambda: _run(on, [on.programs / "python", "-c", ""]))
     return found
 
 
+def _begun(begin: Callable[[], None], launch: Launch) -> None:
+    begin()
+    launch.process.wait(60)
+
+
 def _timed(found: Measured, name: str, work: Callable[[], None]) -> None:
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
     started = time.monotonic()
     work()
-    seconds = time.monotonic() - started
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    processor = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    found.setdefault(name, []).append(1000 * seconds)
-    found.setdefault("  its own processes' CPU time", []).append(1000 * processor)
+    found.setdefault(name, []).append(1000 * (time.monotonic() - started))
 
 
 def _run(on: Stage, program: Sequence[str | Path]) -> None:
@@ -95,12 +98,6 @@ def _run(on: Stage, program: Sequence[str | Path]) -> None:
     )
     if process.wait(60):
         raise RuntimeError(f"{program} ended with {process.returncode}")
-
-
-def _native_true(on: Stage, unpacked: Path) -> None:
-    with baseline.run(on, ["true"], [unpacked], {}) as (begin, launch):
-        begin()
-        launch.process.wait(60)
 
 
 def _wait_until_nobody_runs(on: Stage) -> None:
