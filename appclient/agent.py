@@ -71,6 +71,7 @@ class Agent:
         try:
             async with asyncio.TaskGroup() as tasks:
                 self._service.fetching.start(tasks)
+                self._service.packs.start_in(tasks)
 
                 def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
                     tasks.create_task(self._talk(reader, writer))
@@ -78,6 +79,7 @@ class Agent:
                 async with serve_views(
                     self._folders.supplier_socket, self._service.image_of, self._service
                 ) as views:
+                    self._service.tell = views.tell
                     tasks.create_task(self._keep_house(views))
                     with suppress(FileNotFoundError):
                         place.unlink()
@@ -99,7 +101,7 @@ class Agent:
             await asyncio.sleep(_HOUSE_SECONDS)
             self._service.save()
             now = time.monotonic()
-            if self._commands or views.views or self._service.fetching.busy:
+            if self._commands or views.views or self._service.fetching.busy or self._service.packs.busy:
                 self._last_use = now
             elif now - self._last_use >= self._idle:
                 _log.info("idle for %.0f s", self._idle)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,19 +18,21 @@ from appclient.agentlink import agent_command
 from appclient.catalogue import Choice
 from appclient.errors import UnknownPackageError, storage_error
 from appclient.folders import Folders
-from appclient.heads import Heads
+from appclient.heads import Head, Heads
 from appclient.homes import home_of, owner_of
 from appclient.layer import Layer
 from appclient.session import Origin, Session
 from appclient.statistics import Tally
-from appclient.storedfile import store, stored
+from appclient.storedfile import store, store_json, stored, stored_json
 from bubble import viewimage
 from bubble.cachefile import CacheFolder
 from bubble.composition import compose
+from bubble.layerimage import load_layer
 from bubble.spec import BubbleSpec
+from bubble.viewimage import LayerFiles, decode_view
 from packageformat.errors import FormatError, MillstreamError
 from packageformat.limits import PUBLIC_KEY_SIZE
-from packageformat.package import Package
+from packageformat.package import front_extent
 from packageformat.publishing import Published
 from packageformat.stack import bubble_id
 
@@ -54,7 +56,12 @@ class Bubbles:
     `_layers` and the heads' memory change together, between two awaits.
     """
 
-    def __init__(self, folders: Folders, session: Callable[[], Session]) -> None:
+    def __init__(
+        self,
+        folders: Folders,
+        session: Callable[[], Session],
+        origin_of: Callable[[bytes], Awaitable[Origin]],
+    ) -> None:
         self._folders = folders
         self._session = session
         self._cache = CacheFolder(folders.cache)
@@ -62,6 +69,8 @@ class Bubbles:
         self._layers: dict[bytes, Layer] = {}
         self._making: dict[bytes, asyncio.Lock] = {}
         self._loading: dict[bytes, asyncio.Lock] = {}
+        self._completing: dict[bytes, asyncio.Lock] = {}
+        self._origin_of = origin_of
 
     @property
     def heads(self) -> Heads:
@@ -74,7 +83,7 @@ class Bubbles:
         self._heads.forget_all()
 
     async def layer_of(self, version: bytes, origin: Origin | None) -> Layer:
-        """Return the layer of a version, from memory, the disk, or the server.
+        """Return the layer of a version, from memory, the disk, or the server: at least its outline.
 
         Args:
             version: its id.
@@ -91,21 +100,56 @@ class Bubbles:
             if layer is not None and (origin is None or layer.object_digest == origin.pointer.object_digest):
                 return layer
             session = self._session()
-            package = await self._heads.get(version, session.signin)
-            if origin is not None and self._heads.layout_of(version) != origin.pointer.object_digest:
-                package = None
-            if package is None:
+            head = await self._heads.get(version, session.signin)
+            if head is not None and origin is not None and head.object_digest != origin.pointer.object_digest:
+                head = None
+            if head is None:
                 if origin is None:
-                    origin = (await session.origins([version]))[version]
-                package = await self._heads.fetch(origin, session.door, session.signin)
-            layer = Layer(package, self._cache, self._heads.layout_of(version))
-            self._layers[version] = layer
+                    origin = await self._origin_of(version)
+                head = await self._heads.fetch(origin, session.door, session.signin)
+            return self._keep(head)
+
+    async def complete(self, version: bytes) -> Layer:
+        """Return the layer of a version with the rest of its head, fetched if need be.
+
+        Raises:
+            MillstreamError: it cannot be had.
+        """
+        layer = await self.layer_of(version, None)
+        if layer.is_complete:
             return layer
+        async with self._completing.setdefault(version, asyncio.Lock()):
+            layer = await self.layer_of(version, None)
+            if layer.is_complete:
+                return layer
+            origin = await self._origin_of(version)
+            if origin.pointer.object_digest != layer.object_digest:
+                layer = await self.layer_of(version, origin)
+            head = await self._heads.complete(layer.head, origin, self._session().door)
+            return self._keep(head)
 
-    async def stack_of(self, published: Published, tally: Tally, tell: Telling) -> list[Origin]:
-        """Have the heads of a whole stack; return where its packages are, if that had to be asked.
+    def _keep(self, head: Head) -> Layer:
+        version = head.outline.version_id
+        layer = self._layers[version] = Layer(head, self._cache, self._heads.files_of(version))
+        return layer
 
-        One request for all pointers, then the heads in parallel.
+    async def stack_of(
+        self,
+        published: Published,
+        tally: Tally,
+        tell: Telling,
+        found: Callable[[Mapping[bytes, Origin], bool], None],
+    ) -> list[Origin]:
+        """Have the outlines of a whole stack; return where its packages are, if that had to be asked.
+
+        One request for all pointers, then the outlines in parallel.
+
+        Args:
+            published: the package on top.
+            tally: the bubble's counts.
+            tell: is told what is done.
+            found: is called when the server has said where the packages are, and told whether nothing of
+                them is here.
 
         Raises:
             MillstreamError: one cannot be had, or they do not belong together.
@@ -120,18 +164,24 @@ class Bubbles:
         if missing:
             tell(f"asking {session.signin.url} for {published.title or published.name}")
             origins = await session.origins(published.stack)
-            size = sum(origins[version].pointer.header.head_size for version in missing)
+            found(origins, len(missing) == len(published.stack))
+            size = sum(front_extent(origins[version].pointer.header)[1] for version in missing)
             tell(f"fetching {size / 1e6:.1f} MB of tables of contents")
-            before = session.door.received
             await _all(self.layer_of(version, origins[version]) for version in missing)
-            tally.bytes_received += session.door.received - before
+            tally.bytes_received += size
             tally.requests += len(missing)
         layers = {version: await self.layer_of(version, None) for version in published.stack}
-        workflow.check_stack(published, {version: layer.package for version, layer in layers.items()})
+        workflow.check_stack(published, {version: layer.manifest for version, layer in layers.items()})
         return list(origins.values())
 
-    async def make(self, choice: Choice, tally: Tally, tell: Telling) -> Made:
-        """Return the bubble of an application, ready to start.
+    async def make(
+        self,
+        choice: Choice,
+        tally: Tally,
+        tell: Telling,
+        found: Callable[[Mapping[bytes, Origin], bool], None],
+    ) -> Made:
+        """Return the bubble of an application, ready to start. `found` as in `stack_of`.
 
         Raises:
             MillstreamError: a package cannot be had, or there is no room.
@@ -143,12 +193,13 @@ class Bubbles:
             origins: list[Origin] = []
             publishers = self._publishers(published)
             if publishers is None or not await asyncio.to_thread(_is_whole, image):
-                origins = await self.stack_of(published, tally, tell)
-                tell("composing the view")
-                packages = [(await self.layer_of(version, None)).package for version in published.stack]
-                publishers = tuple(package.manifest.publisher for package in packages)
+                origins = await self.stack_of(published, tally, tell, found)
+                layers = [await self.layer_of(version, None) for version in published.stack]
+                publishers = tuple(layer.manifest.publisher for layer in layers)
                 store(_beside(image), b"".join(publishers))
-                await asyncio.to_thread(_compose, packages, image)
+                await asyncio.to_thread(
+                    _compose, [self._heads.files_of(version) for version in published.stack], image
+                )
             signin = self._session().signin
             workflow.check_publishers(published, publishers, signin)
             state = self.state_path(bubble)
@@ -178,6 +229,7 @@ class Bubbles:
             runtime=self._folders.runtime,
             policy=published.policy,
             hidden=self._folders.own,
+            streamed=not all(self._heads.is_whole(version) for version in published.stack),
         )
         return Made(spec, tuple(origins), notice)
 
@@ -197,7 +249,7 @@ class Bubbles:
         """
         publishers = self._publishers(published)
         if publishers is None:
-            publishers = ((await self.layer_of(published.version_id, None)).package.manifest.publisher,)
+            publishers = ((await self.layer_of(published.version_id, None)).manifest.publisher,)
         owner = owner_of(self._session().signin.server_key, publishers[-1])
         return home_of(self._folders.homes, published.name, owner)
 
@@ -208,6 +260,33 @@ class Bubbles:
         if keys is None or len(keys) != size:
             return None
         return tuple(keys[at : at + PUBLIC_KEY_SIZE] for at in range(0, size, PUBLIC_KEY_SIZE))
+
+    def pack_here(self, bubble: bytes, application: str) -> bytes:
+        """Return the digest of the launch pack that is in the cache, all of it; empty if none is."""
+        value = stored_json(self._packed_path(bubble))
+        text = value.get(application) if isinstance(value, dict) else None
+        try:
+            return bytes.fromhex(text) if isinstance(text, str) else b""
+        except ValueError:
+            return b""
+
+    def note_pack(self, bubble: bytes, application: str, digest: bytes) -> None:
+        """Note that a launch pack is in the cache, all of it."""
+        value = stored_json(self._packed_path(bubble))
+        packs = value if isinstance(value, dict) else {}
+        store_json(self._packed_path(bubble), {**packs, application: digest.hex()})
+
+    def _packed_path(self, bubble: bytes) -> Path:
+        image = self.image_path(bubble)
+        return image.with_name(f"{image.name}.packs")
+
+    def stack_here(self, bubble: bytes) -> tuple[bytes, ...]:
+        """Return the versions of a bubble that was made here, bottom first; none if it was not."""
+        try:
+            files, _ = decode_view(self.image_path(bubble).read_bytes())
+        except (OSError, FormatError):
+            return ()
+        return tuple(file.version_id for file in files)
 
     def image_of(self, bubble: bytes) -> Path:
         """Return the view image of a bubble that was started before.
@@ -225,8 +304,12 @@ def _beside(image: Path) -> Path:
     return image.with_name(f"{image.name}.publishers")
 
 
-def _compose(packages: Sequence[Package], image: Path) -> None:
-    store(image, compose([(package.version_id, package.tree, package.block_ids) for package in packages]))
+def _compose(files: Sequence[LayerFiles], image: Path) -> None:
+    try:
+        layers = [load_layer(file.image.read_bytes()) for file in files]
+    except OSError as error:
+        raise storage_error("reading", Path(str(error.filename)), error) from error
+    store(image, compose(files, layers))
 
 
 def _is_whole(image: Path) -> bool:

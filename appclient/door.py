@@ -29,8 +29,14 @@ from packageformat.errors import FormatError, MillstreamError
 ANSWER_MAX = 8 << 20
 """Bytes of any answer but an object's."""
 
-CONNECTIONS = 8
+WARM = 3
+"""Connections that are kept open between launches: pack, and the outlines of two packages."""
+
+CONNECTIONS = 10
 """Connections to the server, kept alive."""
+
+READ_BUFFER = 1 << 20
+"""Bytes of a part that may wait to be taken: a long response never waits for the writing thread."""
 
 OPEN_SECONDS = 60.0
 """How long the head of an answer may take, and its body if it is a refusal."""
@@ -41,6 +47,10 @@ SLOWEST_RATE = 8192
 
 _TIMEOUT = aiohttp.ClientTimeout(total=None, connect=15, sock_connect=10, sock_read=20)
 _SMALL_TIMEOUT = aiohttp.ClientTimeout(total=60, sock_connect=10, sock_read=20)
+
+
+Body = aiohttp.StreamReader
+"""What an open part is read from, by `Door.take`."""
 
 
 class CapabilityExpiredError(MillstreamError):
@@ -156,8 +166,17 @@ class Door:
                     raise _refusal(response.status, body)
                 return Answer(response.status, body, response.headers.get("ETag", ""))
 
+    async def warm(self, connections: int = WARM) -> None:
+        """Have connections open before they are needed: a handshake costs two or three round trips.
+
+        Raises as `_exchange`.
+        """
+        async with asyncio.TaskGroup() as tasks:
+            for _ in range(connections):
+                tasks.create_task(self._exchange("GET", "/v1/health", {}, None))
+
     @asynccontextmanager
-    async def part(self, path: str, offset: int, size: int) -> AsyncIterator[aiohttp.StreamReader]:
+    async def part(self, path: str, offset: int, size: int) -> AsyncIterator[Body]:
         """Open `size` bytes from `offset` on of an object; read them with `take`.
 
         Raises:
@@ -172,6 +191,7 @@ class Door:
                     headers={"Range": f"bytes={offset}-{last}"},
                     allow_redirects=False,
                     timeout=_TIMEOUT,
+                    read_bufsize=READ_BUFFER,
                 )
         try:
             with self._foreign():
@@ -192,7 +212,7 @@ class Door:
         finally:
             response.close()  # ends the connection unless all of the answer was taken
 
-    async def take(self, content: aiohttp.StreamReader, size: int) -> bytes:
+    async def take(self, content: Body, size: int) -> bytes:
         """Return the next `size` bytes of an open part.
 
         Raises:

@@ -86,6 +86,7 @@ class Fetching:
         *,
         session: Callable[[], Session],
         layer_of: Callable[[bytes, Origin | None], Awaitable[Layer]],
+        complete: Callable[[bytes], Awaitable[Layer]],
         writer: Executor,
         cache: Path,
         patience: float = PATIENCE_SECONDS,
@@ -95,6 +96,7 @@ class Fetching:
         Args:
             session: the sign-in of now; raises NotSignedInError.
             layer_of: the layer of a version; with an origin, one with exactly that origin's layout.
+            complete: the layer of a version with the rest of its head.
             writer: one thread, which unpacks frames and writes the cache.
             cache: the cache's folder, for messages.
             patience: seconds, see PATIENCE_SECONDS.
@@ -103,6 +105,7 @@ class Fetching:
         self._came_damaged: OrderedDict[tuple[bytes, int], str] = OrderedDict()  # until that frame arrives
         self._session = session
         self._layer_of = layer_of
+        self._complete = complete
         self._writer = writer
         self._cache = cache
         self._patience = patience
@@ -140,8 +143,17 @@ class Fetching:
         """Whether anything is on its way."""
         return bool(self._jobs)
 
-    async def bring(self, version: bytes, block: int, urgency: Urgency, tally: Tally) -> None:
-        """Return when a block is in the cache; readers of one frame share one fetch.
+    async def bring(
+        self, version: bytes, block: int, urgency: Urgency, tally: Tally, *, pages: int = 0
+    ) -> None:
+        """Return when a block, or those pages of it, are in the cache; readers of one frame share one fetch.
+
+        Args:
+            version: the package's.
+            block: number in that package.
+            urgency: who waits.
+            tally: what counts it.
+            pages: bit n: page n of the block; 0 means all.
 
         Raises:
             MillstreamError: it cannot be had.
@@ -149,7 +161,10 @@ class Fetching:
         """
         for _ in range(4):
             layer = await self._layer_of(version, None)
-            if layer.has_block(block):
+            if layer.has_pages(block, pages):
+                return
+            layer = await self._complete(version)
+            if layer.has_pages(block, pages):
                 return
             job = self._job(layer, layer.frame_of(block), urgency, tally)
             job.wanted.add(block)
@@ -165,7 +180,7 @@ class Fetching:
 
     async def damaged(self, version: bytes, block: int, tally: Tally) -> None:
         """Forget a block that a view found damaged in the cache."""
-        layer = await self._layer_of(version, None)
+        layer = await self._complete(version)
         _log.warning("damaged in the cache, fetched again: %s", layer.describe(block))
         tally.damaged += 1
         layer.forget_block(block)
@@ -306,17 +321,31 @@ class Fetching:
                 if not job.arrival.done():
                     job.arrival.set_result(None)
 
-    async def _origin(self, layer: Layer) -> Origin:
-        """Return where a layer's package is now; asks the server if that is not known, once for all."""
+    def known_origin(self, version: bytes) -> Origin | None:
+        """Return where a package was when the server last said so; None if it has not."""
+        return self._origins.get(version)
+
+    async def origin(self, version: bytes, *, newer: bool = False) -> Origin:
+        """Return where a package is now; asks the server if that is not known (or too old), once for all.
+
+        Raises:
+            MillstreamError: the server does not say.
+        """
+        before = self._origins.get(version)
         async with self._renewing:
-            origin = self._origins.get(layer.version)
-            if origin is None or origin.expires <= time.time() + 5:
-                found = await self._session().origins([layer.version])
-                origin = self._origins[layer.version] = found[layer.version]
-            if origin.pointer.object_digest != layer.object_digest:
-                await self._layer_of(layer.version, origin)
-                raise _LayoutChangedError
+            origin = self._origins.get(version)
+            if origin is None or origin.expires <= time.time() + 5 or (newer and origin is before):
+                found = await self._session().origins([version])
+                origin = self._origins[version] = found[version]
             return origin
+
+    async def _origin(self, layer: Layer) -> Origin:
+        """Return where a layer's package is now, if that is still laid out as the layer is."""
+        origin = await self.origin(layer.version)
+        if origin.pointer.object_digest != layer.object_digest:
+            await self._layer_of(layer.version, origin)
+            raise _LayoutChangedError
+        return origin
 
     def _damaged_on_the_way(
         self, pending: deque[_Job], came_damaged: set[_Job], error: CorruptBlockError

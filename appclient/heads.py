@@ -1,9 +1,15 @@
-"""Heads of packages: everything before their blocks, verified, kept on disk and for a while in memory.
+"""Heads of packages, verified, kept on disk and for a while in memory: first their front, then all of it.
 
-    cache/versions/<version id>/<object digest>.head
+    cache/versions/<version id>/<object digest>.front   the header, and what is stored up to the tree
+    cache/versions/<version id>/<object digest>.head    everything before the blocks; replaces the front
+    cache/versions/<version id>/layer                   the tree as a view reads it (bubble.layerimage)
+    cache/versions/<version id>/ids                     block ids, as far as they are known (bubble.blockids)
+    cache/versions/<version id>/whole                   there if all of the version was found in the cache
 
-A version has one head at a time; another layout of the same version replaces it. A head is checked each
-time it is read, so the disk is trusted with nothing.
+A launch begins with the front (the tree, 50 to 130 KB); the rest (block ids and layout, 0.3 to 0.7 MB) comes
+behind the launch pack, or with the first fault that the pack does not answer. A version has one head at a
+time; another layout of the same version replaces it. What is read from disk is checked as if it came from the
+network; the layer image and the table are made from what was checked.
 """
 
 from __future__ import annotations
@@ -15,6 +21,7 @@ import shutil
 from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 from appclient import workflow
@@ -23,8 +30,18 @@ from appclient.errors import storage_error
 from appclient.session import Origin
 from appclient.signin import SignIn
 from appclient.storedfile import store
+from bubble.blockids import make_table, write_ids
+from bubble.layerwriter import encode_layer, layer_of_tree
+from bubble.viewimage import LayerFiles
 from packageformat.errors import FormatError
-from packageformat.package import Package
+from packageformat.package import (
+    HEADER_SIZE,
+    Outline,
+    Package,
+    complete,
+    encode_header,
+    front_extent,
+)
 
 _log = logging.getLogger(__name__)
 
@@ -32,7 +49,7 @@ _KEPT_IN_MEMORY = 12
 """Packages whose trees and block ids stay in memory (a few MB each)."""
 
 _AT_SERVER = "tell the administrator, whose 'streamserver check' finds what is damaged"
-_PIECE = 1 << 20
+_PIECE = 1 << 18
 
 _ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
 
@@ -43,100 +60,182 @@ def this_architecture() -> str:
     return _ARCHITECTURES.get(machine, machine)
 
 
+@dataclass(frozen=True, slots=True)
+class Head:
+    """What is known of a version: its outline, and once the rest has come, the package."""
+
+    outline: Outline
+    front: bytes  # as stored, without the header
+    object_digest: bytes  # of the object whose layout this is
+    package: Package | None = None
+
+
 class Heads:
     """The heads of the packages in use. Runs in the agent's loop; parsing runs in threads."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._packages: OrderedDict[bytes, tuple[Package, bytes]] = OrderedDict()
+        self._heads: OrderedDict[bytes, Head] = OrderedDict()
 
-    async def get(self, version: bytes, signin: SignIn) -> Package | None:
-        """Return a package from memory or disk, or None. Damaged ones on disk count as missing.
+    async def get(self, version: bytes, signin: SignIn) -> Head | None:
+        """Return a head from memory or disk, or None. Damaged ones on disk count as missing.
 
         Raises:
             CacheError: the disk cannot be read.
         """
-        known = self._packages.get(version)
+        known = self._heads.get(version)
         if known is not None:
-            self._packages.move_to_end(version)
-            return known[0]
+            self._heads.move_to_end(version)
+            return known
         found = await asyncio.to_thread(self._load, version, signin)
         if found is not None:
-            self._keep(version, *found)
-            return found[0]
-        return None
+            self._keep(version, found)
+        return found
 
-    def layout_of(self, version: bytes) -> bytes:
-        """Return the digest of the object whose layout is in memory for a version, or nothing."""
-        known = self._packages.get(version)
-        return b"" if known is None else known[1]
+    def files_of(self, version: bytes) -> LayerFiles:
+        """Return where a version has what views read; it is there once a head was returned."""
+        folder = self._folder / version.hex()
+        return LayerFiles(version, folder / "layer", folder / "ids")
 
-    async def fetch(self, origin: Origin, door: Door, signin: SignIn) -> Package:
-        """Return a package, its head fetched from the server in one request, and keep it.
+    def is_whole(self, version: bytes) -> bool:
+        """Return whether all of a version was found in the cache (`note_whole`)."""
+        return (self._folder / version.hex() / "whole").exists()
+
+    def note_whole(self, version: bytes, *, whole: bool = True) -> None:
+        """Note that all of a version is in the cache, or that something of it is no longer."""
+        place = self._folder / version.hex() / "whole"
+        if whole:
+            store(place, b"")
+        else:
+            place.unlink(missing_ok=True)
+
+    async def fetch(self, origin: Origin, door: Door, signin: SignIn) -> Head:
+        """Return a head of which only the front is fetched, in one request, and keep it.
 
         Raises:
-            MillstreamError: no answer, a head that does not pass the checks, or no room to keep it.
+            MillstreamError: no answer, a front that does not pass the checks, or no room to keep it.
         """
         pointer = origin.pointer
-        parser = workflow.head_parser(pointer, signin)
-        head = bytearray()
-        size = pointer.header.head_size
-        async with door.part(origin.path, 0, size) as content:
-            while len(head) < size:
-                head += await door.take(content, min(_PIECE, size - len(head)))
-        data = bytes(head)
+        offset, size = front_extent(pointer.header)
+        front = await _fetched(door, origin.path, offset, size)
         try:
-            await asyncio.to_thread(parser.feed, 0, data)
-        except FormatError as error:
-            text = f"package {pointer.version_id.hex()[:16]} of the server: {error}"
-            raise type(error)(text, hint=_AT_SERVER if type(error) is FormatError else error.hint) from error
-        if parser.package is None:
-            raise FormatError(
-                f"the head of {pointer.version_id.hex()} is not of the size that its pointer says"
+            outline = await asyncio.to_thread(
+                workflow.accept_front, pointer, front, signin, this_architecture()
             )
-        package = workflow.accept_head(parser.package, pointer, this_architecture())
-        await asyncio.to_thread(self._store, pointer.version_id, pointer.object_digest, data)
-        self._keep(pointer.version_id, package, pointer.object_digest)
-        return package
+        except FormatError as error:
+            raise _told(pointer.version_id, error) from error
+        head = Head(outline, front, pointer.object_digest)
+        await asyncio.to_thread(self._store, head)
+        self._keep(pointer.version_id, head)
+        return head
+
+    async def complete(self, head: Head, origin: Origin, door: Door) -> Head:
+        """Return `head` with its package: the rest is fetched, in one request, and kept.
+
+        Raises:
+            MillstreamError: no answer, a rest that does not belong to the front, or no room to keep it.
+        """
+        offset, size = front_extent(head.outline.header)
+        start = offset + size
+        rest = await _fetched(door, origin.path, start, head.outline.header.head_size - start)
+        version = head.outline.version_id
+        try:
+            package = await asyncio.to_thread(complete, head.outline, head.front, rest)
+        except FormatError as error:
+            raise _told(version, error) from error
+        whole = Head(head.outline, head.front, head.object_digest, package)
+        await asyncio.to_thread(self._store, whole, rest)
+        self._keep(version, whole)
+        return whole
 
     def versions(self) -> Iterator[tuple[bytes, int]]:
-        """Yield the version ids that are kept, and the bytes of their heads."""
+        """Yield the version ids that are kept, and the bytes of their folders."""
         for folder in self._folder.glob("*"):
             with suppress(ValueError, OSError):
-                yield bytes.fromhex(folder.name), sum(file.stat().st_size for file in folder.glob("*.head"))
+                yield bytes.fromhex(folder.name), sum(file.stat().st_size for file in folder.iterdir())
 
     def forget(self, version: bytes) -> None:
         """Drop a version's head."""
-        self._packages.pop(version, None)
+        self._heads.pop(version, None)
         shutil.rmtree(self._folder / version.hex(), ignore_errors=True)
 
     def forget_all(self) -> None:
         """Forget what is in memory; the disk keeps its own."""
-        self._packages.clear()
+        self._heads.clear()
 
-    def _keep(self, version: bytes, package: Package, digest: bytes) -> None:
-        self._packages[version] = (package, digest)
-        self._packages.move_to_end(version)
-        while len(self._packages) > _KEPT_IN_MEMORY:
-            self._packages.popitem(last=False)
+    def _keep(self, version: bytes, head: Head) -> None:
+        self._heads[version] = head
+        self._heads.move_to_end(version)
+        while len(self._heads) > _KEPT_IN_MEMORY:
+            self._heads.popitem(last=False)
 
-    def _load(self, version: bytes, signin: SignIn) -> tuple[Package, bytes] | None:
+    def _load(self, version: bytes, signin: SignIn) -> Head | None:
         folder = self._folder / version.hex()
-        for file in sorted(folder.glob("*.head")):
+        for file in sorted((*folder.glob("*.head"), *folder.glob("*.front")), reverse=True):
             try:
-                digest = bytes.fromhex(file.stem)
-                return workflow.accept_stored_head(file.read_bytes(), version, signin), digest
+                head = _read(file, version, signin)
+                self._prepare(head)
             except (FormatError, ValueError) as error:
                 _log.warning("a kept head is damaged and will be fetched again: %s: %s", file, error)
                 file.unlink(missing_ok=True)
             except OSError as error:
                 raise storage_error("reading", file, error) from error
+            else:
+                return head
         return None
 
-    def _store(self, version: bytes, digest: bytes, head: bytes) -> None:
-        folder = self._folder / version.hex()
-        wanted = folder / f"{digest.hex()}.head"
-        store(wanted, head)
-        for other in folder.glob("*.head"):
+    def _store(self, head: Head, rest: bytes = b"") -> None:
+        outline = head.outline
+        folder = self._folder / outline.version_id.hex()
+        suffix = "front" if head.package is None else "head"
+        wanted = folder / f"{head.object_digest.hex()}.{suffix}"
+        store(wanted, encode_header(outline.header) + head.front + rest)
+        for other in (*folder.glob("*.head"), *folder.glob("*.front")):
             if other != wanted:
                 other.unlink(missing_ok=True)
+        try:
+            self._prepare(head)
+        except OSError as error:
+            raise storage_error("writing", folder, error) from error
+
+    def _prepare(self, head: Head) -> None:
+        """Make what views read, unless it is there."""
+        files = self.files_of(head.outline.version_id)
+        if not files.image.exists():
+            store(files.image, encode_layer(layer_of_tree(head.outline.tree)))
+        make_table(files.block_ids, head.outline.tree.block_count)
+        if head.package is not None:
+            write_ids(files.block_ids, {0: head.package.block_ids})
+
+
+def _read(file: Path, version: bytes, signin: SignIn) -> Head:
+    digest = bytes.fromhex(file.stem)
+    data = file.read_bytes()
+    if file.suffix == ".head":
+        package = workflow.accept_stored_head(data, version, signin)
+        _, size = front_extent(package.header)
+        outline = Outline(
+            package.header,
+            package.manifest,
+            package.manifest_bytes,
+            package.version_id,
+            package.signature,
+            package.tree,
+        )
+        return Head(outline, data[HEADER_SIZE : HEADER_SIZE + size], digest, package)
+    outline = workflow.accept_stored_front(data, version, signin)
+    return Head(outline, data[HEADER_SIZE:], digest)
+
+
+async def _fetched(door: Door, path: str, offset: int, size: int) -> bytes:
+    data = bytearray()
+    if size:
+        async with door.part(path, offset, size) as content:
+            while len(data) < size:
+                data += await door.take(content, min(_PIECE, size - len(data)))
+    return bytes(data)
+
+
+def _told(version: bytes, error: FormatError) -> FormatError:
+    text = f"package {version.hex()[:16]} of the server: {error}"
+    return type(error)(text, hint=_AT_SERVER if type(error) is FormatError else error.hint)

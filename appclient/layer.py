@@ -5,38 +5,66 @@ The event loop asks what is there; one thread unpacks and writes. They share not
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from functools import lru_cache
 
+from appclient.heads import Head
+from bubble.blockids import BlockIds, write_ids
 from bubble.cachefile import CacheFile, CacheFolder
-from packageformat.hashing import block_id
+from bubble.viewimage import LayerFiles
+from packageformat.hashing import block_id, file_content_id, page_hashes
+from packageformat.launchpack import BlockPages, PackLayer
 from packageformat.layout import unpack_frame
-from packageformat.limits import BLOCK_SIZE
+from packageformat.limits import BLOCK_SIZE, DIGEST_SIZE
+from packageformat.manifest import Manifest
 from packageformat.package import Package
+from packageformat.tree import Tree
 
 _FILES_REMEMBERED = 8192
 
 
 class Layer:
-    """A package whose blocks come into the cache, frame by frame."""
+    """A package whose blocks come into the cache. Until the rest of its head has come it has no `package`."""
 
-    def __init__(self, package: Package, cache: CacheFolder, object_digest: bytes) -> None:
-        self.package = package
-        self.object_digest = object_digest  # of the object whose layout this is
-        self.version: bytes = package.version_id
+    def __init__(self, head: Head, cache: CacheFolder, files: LayerFiles) -> None:
+        self.head = head
+        self.manifest: Manifest = head.outline.manifest
+        self.tree: Tree = head.outline.tree
+        self.version: bytes = head.outline.version_id
+        self.object_digest = head.object_digest  # of the object whose layout this is
+        self._files = files
         self._cache = cache
-        self._present = bytearray(len(package.layout.frames))  # 1: known to be in the cache
-        self._content_id = lru_cache(maxsize=_FILES_REMEMBERED)(package.content_id)
+        self._ids = BlockIds(files.block_ids, self.tree.block_count)
+        self._present = bytearray()
+        if head.package is not None:
+            self._present = bytearray(len(head.package.layout.frames))  # 1: known to be in the cache
+        self._known_content_id = lru_cache(maxsize=_FILES_REMEMBERED)(self._make_content_id)
+
+    @property
+    def package(self) -> Package:
+        """The whole head. Ask for it only where it has come (`is_complete`)."""
+        assert self.head.package is not None, "the rest of a head was not waited for"
+        return self.head.package
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether the rest of the head has come: block ids and layout."""
+        return self.head.package is not None
 
     @property
     def name(self) -> str:
         """The package's name and version, for people."""
-        return f"{self.package.manifest.name} {self.package.manifest.version}"
+        return f"{self.manifest.name} {self.manifest.version}"
 
     @property
     def frame_count(self) -> int:
         """How many frames the package has."""
         return len(self._present)
+
+    @property
+    def in_pack(self) -> PackLayer:
+        """What a launch pack's proofs of this package must lead to."""
+        return PackLayer(self.version, self.manifest.blocks_root, self.manifest.block_count)
 
     def frame_of(self, block: int) -> int:
         """Return the frame that holds the bytes of a block.
@@ -44,28 +72,52 @@ class Layer:
         Raises:
             IndexError: there is no such block.
         """
-        if not 0 <= block < self.package.tree.block_count:
+        if not 0 <= block < self.tree.block_count:
             raise IndexError(block)
         return self.package.layout.frame_of(block)
 
     def describe(self, block: int) -> str:
         """Return where a block is, for people."""
-        tree = self.package.tree
-        entry, offset = tree.block_place(block)
-        return (
-            f"block {offset // BLOCK_SIZE} of /{tree.path(entry).decode('utf-8', 'replace')} in {self.name}"
-        )
+        entry, offset = self.tree.block_place(block)
+        path = self.tree.path(entry).decode("utf-8", "replace")
+        return f"block {offset // BLOCK_SIZE} of /{path} in {self.name}"
 
     def file_of(self, block: int) -> tuple[int, int, int]:
         """Return a block's file (its entry), its number in that file, and how many blocks the file has."""
-        tree = self.package.tree
-        entry, offset = tree.block_place(block)
-        return entry, offset // BLOCK_SIZE, tree.file_block_count(entry)
+        entry, offset = self.tree.block_place(block)
+        return entry, offset // BLOCK_SIZE, self.tree.file_block_count(entry)
+
+    def learn_ids(self, ids: dict[int, bytes]) -> None:
+        """Take block ids that a launch pack has proved; views and this layer know those files' names then.
+
+        Raises:
+            OSError: the disk refuses.
+        """
+        runs: dict[int, list[bytes]] = {}
+        start = last = -2
+        for block in sorted(ids):
+            if block != last + 1:
+                start = block
+            runs.setdefault(start, []).append(ids[block])
+            last = block
+        write_ids(self._files.block_ids, {first: b"".join(found) for first, found in runs.items()})
+
+    def pages_here(self, block: int) -> int:
+        """Return which pages of a block are in the cache: bit n for page n."""
+        entry, number, _ = self.file_of(block)
+        file = self._open(entry)
+        return 0 if file is None else file.pages_of(number)
+
+    def has_pages(self, block: int, pages: int) -> bool:
+        """Return whether these pages of a block are in the cache; 0 means all."""
+        if not pages:
+            return self.has_block(block)
+        return not pages & ~self.pages_here(block)
 
     def has_block(self, block: int) -> bool:
         """Return whether a block is in the cache."""
         entry, number, _ = self.file_of(block)
-        file = self._cache.open(self._content_id(entry), self.package.tree.file_size(entry))
+        file = self._open(entry)
         return file is not None and file.has_block(number)
 
     def has_frame(self, frame: int) -> bool:
@@ -84,18 +136,31 @@ class Layer:
         Raises:
             OSError: the cache cannot be written.
         """
-        entry, number, _ = self.file_of(block)
-        self._present[self.frame_of(block)] = 0
-        file = self._cache.open(self._content_id(entry), self.package.tree.file_size(entry))
+        entry, number, count = self.file_of(block)
+        if self.is_complete:  # the table of ids may be what is damaged
+            self._present[self.frame_of(block)] = 0
+            first = self.tree.first_block(entry)
+            ids = self.package.block_ids[first * DIGEST_SIZE : (first + count) * DIGEST_SIZE]
+            write_ids(self._files.block_ids, {first: ids})
+        file = self._open(entry)
         if file is not None:
             file.forget_block(number)
 
     def read_block(self, block: int) -> bytes | None:
         """Return a block's bytes from the cache, verified, or None if it is not there or damaged."""
         entry, number, _ = self.file_of(block)
-        file = self._cache.open(self._content_id(entry), self.package.tree.file_size(entry))
+        file = self._open(entry)
         plain = None if file is None else file.read_block(number)
-        return plain if plain is not None and block_id(plain) == self.package.block_id(block) else None
+        return plain if plain is not None and block_id(plain) == self._ids.of(block, 1) else None
+
+    def hashes_of(self, block: int) -> bytes | None:
+        """Return the hashes of a block's pages as the cache has them, unverified; None if it has none."""
+        entry, number, _ = self.file_of(block)
+        file = self._open(entry)
+        if file is None:
+            return None
+        plain = file.read_block(number)
+        return page_hashes(plain) if plain is not None else file.hashes_of(number)
 
     def write_frame(self, frame: int, stored: bytes, wanted: Collection[int]) -> int:
         """Unpack a frame, verify it, and write its blocks into the cache; return how many blocks it has.
@@ -119,8 +184,44 @@ class Layer:
         self._present[frame] = 1
         return len(found)
 
+    def write_pages(self, found: Iterable[BlockPages]) -> None:
+        """Write verified pages of this package into the cache, each file opened once.
+
+        Raises:
+            OSError: the cache is full or cannot be written.
+            KeyError: a file whose name is not known (`learn_ids`).
+        """
+        files: dict[int, dict[int, tuple[bytes, dict[int, bytes]]]] = {}
+        for one in found:
+            entry, number, _ = self.file_of(one.block)
+            files.setdefault(entry, {})[number] = (one.hashes, one.pages)
+        for entry, blocks in files.items():
+            content = self._content_id(entry)
+            if content is None:
+                raise KeyError(entry)
+            self._cache.create(content, self.tree.file_size(entry)).write_many(blocks)
+
+    def _content_id(self, entry: int) -> bytes | None:
+        """Return the name of a file's content in the cache; None while its block ids are not known."""
+        try:
+            return self._known_content_id(entry)
+        except LookupError:
+            return None
+
+    def _make_content_id(self, entry: int) -> bytes:
+        ids = self._ids.of(self.tree.first_block(entry), self.tree.file_block_count(entry))
+        if ids is None:
+            raise LookupError(entry)  # not remembered: it will be known
+        return file_content_id(self.tree.file_size(entry), ids)
+
+    def _open(self, entry: int) -> CacheFile | None:
+        content = self._content_id(entry)
+        return None if content is None else self._cache.open(content, self.tree.file_size(entry))
+
     def _write(self, block: int, plain: bytes) -> None:
         entry, number, _ = self.file_of(block)
-        file: CacheFile = self._cache.create(self._content_id(entry), self.package.tree.file_size(entry))
+        content = self._content_id(entry)
+        assert content is not None, "a whole head names every file"
+        file = self._cache.create(content, self.tree.file_size(entry))
         if not file.has_block(number):
             file.write_block(number, plain)

@@ -24,7 +24,7 @@ async def read_file(layer: Layer, path: bytes, bring: Callable[[int], Awaitable[
         FormatError: no such file, or longer than FILE_BYTES_MAX.
         MillstreamError: a block cannot be had.
     """
-    tree = layer.package.tree
+    tree = layer.tree
     entry = resolve(tree, path)
     size = tree.file_size(entry)
     if size > FILE_BYTES_MAX:

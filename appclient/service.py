@@ -10,34 +10,41 @@ import asyncio
 import logging
 import os
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from contextvars import ContextVar
 from pathlib import Path
 
 from appclient import caching, catalogue, integration, wire
 from appclient import signin as signins
 from appclient.bubbles import Bubbles
+from appclient.catalogue import Choice
 from appclient.changes import all_bubbles, bubbles_of, claim_idle, drop_changes
 from appclient.errors import AgentError, NotSignedInError, UnknownPackageError, storage_error
 from appclient.fetching import Fetching, Urgency
 from appclient.folders import Folders
+from appclient.layer import Layer
 from appclient.packagefile import read_file
-from appclient.session import Session
+from appclient.packs import Came, LaunchPacks
+from appclient.session import Origin, Session
 from appclient.signin import SignIn
 from appclient.statistics import Statistics, Tally
 from appclient.wire import Message
 from bubble.cachefile import CacheFolder
 from bubble.spec import encode_spec
 from packageformat.errors import MillstreamError
+from packageformat.limits import PAGES_A_BLOCK
 from packageformat.package import Package
+from packageformat.pointer import PackReference
 from packageformat.publishing import Published
 from packageformat.stack import bubble_id
 
 _log = logging.getLogger(__name__)
 
 Tell = Callable[[str], None]
+
+ALL_PAGES = (1 << PAGES_A_BLOCK) - 1
 
 _BUBBLE: ContextVar[bytes] = ContextVar("bubble")
 """Which view a task serves: set once for each view's connection, inherited by the tasks that it starts."""
@@ -53,12 +60,20 @@ class Service:
         self._closing: set[asyncio.Task[None]] = set()
         self._statistics = Statistics(folders.state / "statistics.json")
         self._writer = ThreadPoolExecutor(1, "cache-writer")
-        self._bubbles = Bubbles(folders, self.session)
+        self._bubbles = Bubbles(folders, self.session, lambda version: self.fetching.origin(version))
         self._cache = CacheFolder(folders.cache)
         self._maintaining = asyncio.Lock()
+        self.tell: Callable[[bytes, Came], None] = lambda bubble, came: None
+        self.packs = LaunchPacks(
+            writer=self._writer,
+            complete=self._bubbles.complete,
+            tell=lambda bubble, came: self.tell(bubble, came),
+            done=self._pack_is_here,
+        )
         self.fetching = Fetching(
             session=self.session,
             layer_of=self._bubbles.layer_of,
+            complete=self._bubbles.complete,
             writer=self._writer,
             cache=folders.cache,
             patience=patience,
@@ -106,9 +121,7 @@ class Service:
         signin = signins.recall(self._folders.config)
         if session is None or session.signin != signin:
             if session is not None:
-                task = asyncio.get_running_loop().create_task(session.close())
-                self._closing.add(task)
-                task.add_done_callback(self._closing.discard)
+                self._later(session.close())
                 self.fetching.forget_origins()
                 self._bubbles.forget_layers()
             session = self._session = Session(self._folders, signin)
@@ -138,10 +151,14 @@ class Service:
         _BUBBLE.set(bubble)
         return self._bubbles.image_of(bubble)
 
-    async def bring(self, layer: bytes, block: int, urgency: int) -> None:
-        """Bring a block into the cache. Raises as Fetching.bring."""
-        tally = self._statistics.of(_BUBBLE.get())
-        await self.fetching.bring(layer, block, Urgency.FAULT if urgency == 0 else Urgency.AHEAD, tally)
+    async def bring(self, layer: bytes, block: int, pages: int, urgency: int) -> None:
+        """Bring pages of a block into the cache. Raises as Fetching.bring."""
+        bubble = _BUBBLE.get()
+        tally = self._statistics.of(bubble)
+        if await self.packs.expect(bubble, layer, block, pages or ALL_PAGES):
+            tally.faults_packed += 1
+        how = Urgency.FAULT if urgency == 0 else Urgency.AHEAD
+        await self.fetching.bring(layer, block, how, tally, pages=pages)
         if urgency == 0:
             tally.faults_served += 1
 
@@ -161,9 +178,18 @@ class Service:
             choice = catalogue.choose(await session.current(at_most=0), wanted)  # published just now, perhaps
         tally = self._tally(choice.package)
         tally.application = choice.application.id
-        made = await self._bubbles.make(choice, tally, tell)
-        self.fetching.know(made.origins)
         application = choice.application
+        asked = False
+
+        def found(origins: Mapping[bytes, Origin], fresh: bool) -> None:
+            nonlocal asked
+            asked = True
+            self.fetching.know(origins.values())
+            self._bring_pack(choice, tally, fresh=fresh)
+
+        made = await self._bubbles.make(choice, tally, tell, found)
+        if made.spec.streamed and not asked:
+            self._later(self._resume_pack(choice, tally))
         return Message(
             "done",
             {
@@ -179,8 +205,60 @@ class Service:
             },
         )
 
+    def _bring_pack(self, choice: Choice, tally: Tally, *, fresh: bool) -> None:
+        """Begin to bring the launch pack of an application, if there is one that is not here yet."""
+        published, version = choice.package, choice.package.version_id
+        bubble = bubble_id(published.stack)
+        origin = self.fetching.known_origin(version)
+        for reference in origin.pointer.packs if origin is not None else ():
+            if (reference.application, reference.bubble_id) != (choice.application.id, bubble):
+                continue
+            if self._bubbles.pack_here(bubble, reference.application) == reference.object_digest:
+                return
+
+            async def layers() -> list[Layer]:
+                return [await self._bubbles.layer_of(one, None) for one in published.stack]
+
+            self.packs.bring(
+                bubble,
+                reference,
+                self.session().door,
+                lambda newer: self.fetching.origin(version, newer=newer),
+                layers,
+                tally,
+                fresh=fresh,
+            )
+
+    async def _resume_pack(self, choice: Choice, tally: Tally) -> None:
+        """Bring what the last launch did not bring to its end, or a pack that is new."""
+        try:
+            await self.fetching.origin(choice.package.version_id)
+        except MillstreamError as error:
+            _log.info("no launch pack is asked for: %s", error.line())
+            return
+        self._bring_pack(choice, tally, fresh=False)
+
+    def _pack_is_here(self, bubble: bytes, reference: PackReference) -> None:
+        self._bubbles.note_pack(bubble, reference.application, reference.object_digest)
+        self._later(self._complete_stack(bubble))
+
+    async def _complete_stack(self, bubble: bytes) -> None:
+        """Have the rest of each head: the launch pack came first."""
+        try:
+            for version in self._bubbles.stack_here(bubble):
+                await self._bubbles.complete(version)
+        except MillstreamError as error:
+            _log.info("the rest of a head will come later: %s", error.line())
+
+    def _later(self, work: Coroutine[object, object, None]) -> None:
+        """Do something that nobody waits for."""
+        task = asyncio.get_running_loop().create_task(work)
+        self._closing.add(task)
+        task.add_done_callback(self._closing.discard)
+
     async def _refresh(self, question: Message, tell: Tell) -> Message:
         publishing = await self.session().refresh()
+        self._later(self._warm())
         tell(f"{len(publishing.items)} packages published to {publishing.user}")
         added, removed = await integration.integrate(self._folders, publishing, self._read_file)
         count = sum(len(item.applications) for item in publishing.items)
@@ -188,6 +266,14 @@ class Service:
             "done",
             {"packages": len(publishing.items), "applications": count, "added": added, "removed": removed},
         )
+
+    async def _warm(self) -> None:
+        """Have connections open for the launch that may come."""
+        with suppress(MillstreamError, ExceptionGroup):
+            before = time.monotonic()
+            await self.session().door.warm(1)
+            self.packs.round_trip = time.monotonic() - before
+            await self.session().door.warm()
 
     async def _read_file(self, published: Published, path: bytes) -> bytes:
         layer = await self._bubbles.layer_of(published.version_id, None)
@@ -245,12 +331,19 @@ class Service:
         )
 
     async def _packages(self) -> list[Package]:
-        """Return every package whose head is kept."""
+        """Return every package whose head is kept; of one that is here in part the rest is fetched."""
         signin: SignIn = self.session().signin
-        found = [
-            await self._bubbles.heads.get(version, signin) for version, _ in self._bubbles.heads.versions()
-        ]
-        return [package for package in found if package is not None]
+        found = []
+        for version, _ in tuple(self._bubbles.heads.versions()):
+            head = await self._bubbles.heads.get(version, signin)
+            if head is not None and head.package is None:
+                try:
+                    head = (await self._bubbles.complete(version)).head
+                except MillstreamError as error:
+                    _log.warning("only part of a head is here: %s", error.line())
+            if head is not None and head.package is not None:
+                found.append(head.package)
+        return found
 
     async def _cache_list(self, question: Message, tell: Tell) -> Message:
         async with self._maintaining:
@@ -316,11 +409,11 @@ class Service:
         contents, size = await asyncio.to_thread(
             caching.sweep, [by_version[version] for version in kept if version in by_version], self._cache
         )
-        dropped = [version for version in by_version if version not in kept]
+        dropped = [version for version, _ in self._bubbles.heads.versions() if version not in kept]
         for version in dropped:
             self._bubbles.heads.forget(version)
         for image in self._folders.views.glob("[0-9a-f]*"):
-            if image.name.removesuffix(".publishers") not in images | running:
+            if image.name.partition(".")[0] not in images | running:
                 image.unlink(missing_ok=True)
         self._bubbles.forget_layers()
         folders = (self._folders.cache, self._folders.state)

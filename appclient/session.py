@@ -8,7 +8,7 @@ import logging
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from appclient import signin as signins
@@ -45,6 +45,7 @@ class Origin:
     pointer: Pointer
     path: str  # a capability URL on the server, without the host
     expires: int  # seconds since 1970
+    packs: Mapping[bytes, str] = field(default_factory=dict)  # URLs of launch packs, by their digests
 
 
 class Session:
@@ -140,12 +141,9 @@ class Session:
                     raise _nonsense()
                 envelope = _base64(item["pointer"])
                 pointer = workflow.accept_pointer(envelope, version, self.signin, self._seen, now)
-                path = item["url"]
-                if not isinstance(path, str) or not path.startswith(
-                    "/v1/objects/" + pointer.object_digest.hex()
-                ):
-                    raise _nonsense()
-                found[version] = Origin(pointer, path, whole_number(item["expires"]))
+                path = _object_path(item["url"], pointer.object_digest)
+                packs = _pack_paths(pointer, item.get("packs"))
+                found[version] = Origin(pointer, path, whole_number(item["expires"]), packs)
         except (KeyError, TypeError, ValueError) as error:
             raise _nonsense() from error
         missing = [version for version in versions if version not in found]
@@ -213,6 +211,24 @@ def _nonsense() -> ServerUntrustedError:
     return ServerUntrustedError(
         "the server's answer makes no sense", hint="is it a Millstream server, and as new?"
     )
+
+
+def _object_path(url: object, digest: bytes) -> str:
+    if not isinstance(url, str) or not url.startswith("/v1/objects/" + digest.hex()):
+        raise _nonsense()
+    return url
+
+
+def _pack_paths(pointer: Pointer, told: object) -> dict[bytes, str]:
+    """Return the URL of each launch pack that the signed pointer names; what else is told is left alone."""
+    paths: dict[bytes, str] = {}
+    if isinstance(told, list):
+        named = {(pack.application, pack.bubble_id.hex()): pack.object_digest for pack in pointer.packs}
+        for item in told[: len(pointer.packs)]:
+            digest = named.get((item["application"], item["bubble_id"]))
+            if digest is not None:
+                paths[digest] = _object_path(item["url"], digest)
+    return paths
 
 
 def _base64(text: object) -> bytes:

@@ -22,7 +22,15 @@ from appclient.errors import ServerUntrustedError
 from appclient.signin import SignIn
 from packageformat.errors import FormatError, SignatureError
 from packageformat.freshness import check_fresh
-from packageformat.package import Package, PackageParser
+from packageformat.manifest import Manifest
+from packageformat.package import (
+    HEADER_SIZE,
+    Outline,
+    Package,
+    PackageParser,
+    decode_header,
+    read_outline,
+)
 from packageformat.pointer import Pointer, decode_pointer
 from packageformat.publishing import Published, Publishing, decode_publishing
 from packageformat.signed import open_sealed
@@ -88,26 +96,23 @@ def accept_pointer(envelope: bytes, version: bytes, signin: SignIn, seen: Seen, 
     return pointer
 
 
-def head_parser(pointer: Pointer, signin: SignIn) -> PackageParser:
-    """Return the parser for the head that `pointer` leads to: this version, by an accepted publisher."""
-    return PackageParser(
-        pointer.object_size,
-        expected_version_id=pointer.version_id,
-        trusted=signin.publishers or None,
-    )
+def accept_front(pointer: Pointer, front: bytes, signin: SignIn, architecture: str) -> Outline:
+    """Return the outline of the package that `pointer` leads to, by an accepted publisher, for this machine.
 
-
-def accept_head(package: Package, pointer: Pointer, architecture: str) -> Package:
-    """Return `package` if it is laid out as `pointer` says and this machine can run it.
+    Args:
+        pointer: accepted.
+        front: untrusted bytes, of packageformat.package.front_extent.
+        signin: what was pinned at login.
+        architecture: this machine's, as Debian names it.
 
     Raises:
-        FormatError: another layout.
+        FormatError: another version, or damaged.
+        SignatureError: by a publisher who is not accepted.
         UnsupportedError: another architecture, or a feature level that this client does not have.
     """
-    if package.header != pointer.header:
-        raise FormatError(f"{package.manifest.name} is not laid out as its pointer says")
-    package.manifest.require_support(architecture)
-    return package
+    outline = read_outline(pointer.header, front, pointer.version_id, signin.publishers or None)
+    outline.manifest.require_support(architecture)
+    return outline
 
 
 def accept_stored_head(head: bytes, version: bytes, signin: SignIn) -> Package:
@@ -123,6 +128,16 @@ def accept_stored_head(head: bytes, version: bytes, signin: SignIn) -> Package:
     return parser.package
 
 
+def accept_stored_front(data: bytes, version: bytes, signin: SignIn) -> Outline:
+    """Return the outline whose header and front were kept on this disk, checked as if from the network.
+
+    Raises:
+        FormatError: damaged, another version, or signed by a publisher who is no longer accepted.
+    """
+    header = decode_header(data[:HEADER_SIZE])
+    return read_outline(header, data[HEADER_SIZE:], version, signin.publishers or None)
+
+
 def check_publishers(published: Published, publishers: Sequence[bytes], signin: SignIn) -> None:
     """Check who signed the packages of a stack whose heads were checked before, perhaps under other pins.
 
@@ -136,25 +151,23 @@ def check_publishers(published: Published, publishers: Sequence[bytes], signin: 
         )
 
 
-def check_stack(published: Published, layers: Mapping[bytes, Package]) -> tuple[Package, ...]:
-    """Return the packages of a bubble, bottom first.
+def check_stack(published: Published, manifests: Mapping[bytes, Manifest]) -> tuple[Manifest, ...]:
+    """Return the manifests of a bubble's packages, bottom first.
 
     Raises:
         SignatureError: the server stacks a package on others than its publisher required.
         FormatError: a package without what publishing told of it.
     """
-    stack = tuple(layers[version] for version in published.stack)
+    stack = tuple(manifests[version] for version in published.stack)
     top = stack[-1]
-    if top.manifest.requires != published.stack[:-1]:
+    if top.requires != published.stack[:-1]:
         raise SignatureError(
             f"{published.name} {published.version} is published on other runtimes than its publisher signed"
         )
-    for depth, package in enumerate(stack):
-        if package.manifest.requires != published.stack[:depth]:
-            raise SignatureError(
-                f"{package.manifest.name} stands on other runtimes than its publisher signed"
-            )
-    if (top.manifest.name, top.manifest.version) != (published.name, published.version):
+    for depth, manifest in enumerate(stack):
+        if manifest.requires != published.stack[:depth]:
+            raise SignatureError(f"{manifest.name} stands on other runtimes than its publisher signed")
+    if (top.name, top.version) != (published.name, published.version):
         raise FormatError(f"{published.name} {published.version} names a package with another name")
     return stack
 

@@ -178,6 +178,7 @@ def _start_view(
         figures=str(spec.state / "view.json"),
         door=door.fileno(),
         kept=kept,
+        streamed=spec.streamed,
     )
     return _start_detached("bubble.view", asdict(task), [door.fileno(), *kept], log)
 

@@ -182,21 +182,59 @@ class CacheFile:
         Raises:
             OSError: as `write_block`.
         """
-        mask = page_mask(self.size, block)
-        if len(hashes) != mask.bit_length() * DIGEST_SIZE:
-            raise ValueError(f"block {block} of {self.place.name} has {mask.bit_length()} pages")
-        if self.blocks == 1 and not self._exists():
-            _begin(self.place, self.size)
-        bits = 0
-        for page, plain in pages.items():
-            self._write(block * BLOCK_SIZE + page * PAGE_SIZE, plain)
-            bits |= 1 << page
+        self.write_many({block: (hashes, pages)})
+
+    def write_many(self, blocks: Mapping[int, tuple[bytes, Mapping[int, bytes]]]) -> None:
+        """Put pages of several blocks into the cache, each file opened once. The caller has verified them.
+
+        Args:
+            blocks: block number -> as `write_pages` takes them: the hashes of all its pages, and some pages.
+
+        Raises:
+            OSError: as `write_block`.
+        """
+        for block, (hashes, _) in blocks.items():
+            if len(hashes) != page_mask(self.size, block).bit_length() * DIGEST_SIZE:
+                raise ValueError(f"block {block} of {self.place.name} has another number of pages")
+        if self.blocks == 1:
+            _, pages = blocks[0]
+            if len(pages) == page_mask(self.size, 0).bit_length():
+                self.write_block(0, b"".join(pages[page] for page in sorted(pages)))
+                return
+            if not self._exists():
+                _begin(self.place, self.size)
+        bits = {}
+        data = os.open(self.place, os.O_WRONLY | os.O_CLOEXEC)
+        try:
+            for block, (_, pages) in blocks.items():
+                bits[block] = _write_runs(data, block * BLOCK_SIZE, pages)
+        finally:
+            os.close(data)
         with suppress(FileNotFoundError), _locked(_map_of(self.place)) as descriptor:
-            offset = hashes_offset(self.size) + block * PAGES_A_BLOCK * DIGEST_SIZE
-            _write_all(descriptor, hashes, offset)
-            before = _PRESENCE.unpack(os.pread(descriptor, 2, _HEADER.size + 2 * block).ljust(2, b"\0"))[0]
-            os.pwrite(descriptor, _PRESENCE.pack((before | bits) & mask), _HEADER.size + 2 * block)
+            for block, (hashes, _) in blocks.items():
+                place = _HEADER.size + 2 * block
+                before = _PRESENCE.unpack(os.pread(descriptor, 2, place).ljust(2, b"\0"))[0]
+                _write_all(descriptor, hashes, hashes_offset(self.size) + block * PAGES_A_BLOCK * DIGEST_SIZE)
+                os.pwrite(
+                    descriptor, _PRESENCE.pack((before | bits[block]) & page_mask(self.size, block)), place
+                )
         self._finish()
+
+    def pages_of(self, block: int) -> int:
+        """Return which pages of a block are here: bit n for page n."""
+        return self._presence(block)
+
+    def hashes_of(self, block: int) -> bytes | None:
+        """Return the page hashes of a block that is here in part, unverified; None if there is no map."""
+        if not self._exists():
+            return None
+        presence = PresenceMap.of(self.place, self.size)
+        if presence is None:
+            return None
+        try:
+            return presence.hashes(block)
+        finally:
+            presence.close()
 
     def forget_block(self, block: int) -> None:
         """Count block `block` as missing, because what is here is damaged.
@@ -311,19 +349,56 @@ class PresenceMap:
         offset = hashes_offset(self._size) + block * PAGES_A_BLOCK * DIGEST_SIZE
         return os.pread(self._descriptor, size, offset).ljust(size, b"\0")
 
+    @property
+    def is_gone(self) -> bool:
+        """Whether this map is no longer the content's: that is whole now, or was begun anew."""
+        return os.fstat(self._descriptor).st_nlink == 0
+
     def close(self) -> None:
         """Close the map."""
         os.close(self._descriptor)
 
 
 def _begin(place: Path, size: int) -> None:
-    """Make a content without any block: its map first."""
+    """Make a content without any block: its map first.
+
+    Both are made where they stay: a map without a header or bits says that nothing is here, a file of
+    another size counts as none.
+    """
     if size:
-        with _replaced(_map_of(place)) as descriptor:
-            os.write(descriptor, _HEADER.pack(MAGIC, size))
+        with _opened(_map_of(place)) as descriptor:
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, _HEADER.pack(MAGIC, size), 0)
             os.ftruncate(descriptor, hashes_offset(size))
-    with _replaced(place) as descriptor:
+    with _opened(place) as descriptor:
         os.ftruncate(descriptor, size)
+
+
+@contextmanager
+def _opened(place: Path) -> Iterator[int]:
+    descriptor = os.open(place, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def _write_runs(descriptor: int, offset: int, pages: Mapping[int, bytes]) -> int:
+    """Write a block's pages, neighbours together; return their bits."""
+    bits = 0
+    run: list[bytes] = []
+    first = 0
+    for page in sorted(pages):
+        if run and page != first + len(run):
+            _write_all(descriptor, b"".join(run), offset + first * PAGE_SIZE)
+            run = []
+        if not run:
+            first = page
+        run.append(pages[page])
+        bits |= 1 << page
+    if run:
+        _write_all(descriptor, b"".join(run), offset + first * PAGE_SIZE)
+    return bits
 
 
 def _map_of(place: Path) -> Path:

@@ -30,6 +30,8 @@ READ_IN = struct.Struct("<QQI")  # handle, offset, size
 INTERRUPT_IN = struct.Struct("<Q")
 INIT_IN = struct.Struct("<4I")  # major, minor, readahead, flags
 INIT_OUT = struct.Struct("<4IHHIIHHII24x")
+STORE_OUT = struct.Struct("<QQII")  # node, offset, size, padding
+NOTIFY_STORE = 4
 STATFS_OUT = struct.Struct("<5Q4I24x")
 ATTRIBUTES_OUT = struct.Struct("<QII")
 DIRECTORY_ENTRY = struct.Struct("<QQII")  # node, offset of the next, length of the name, type
@@ -148,6 +150,11 @@ class Init:
 def reply(unique: int, body: bytes = b"") -> bytes:
     """Return a whole reply."""
     return OUT.pack(OUT.size + len(body), 0, unique) + body
+
+
+def store_head(node: int, offset: int, size: int) -> bytes:
+    """Return what goes before `size` bytes that the kernel shall keep at `offset` of a node."""
+    return OUT.pack(OUT.size + STORE_OUT.size + size, NOTIFY_STORE, 0) + STORE_OUT.pack(node, offset, size, 0)
 
 
 def failure(unique: int, error: int) -> bytes:

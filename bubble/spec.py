@@ -27,6 +27,9 @@ class BubbleSpec:
     policy: Policy
     documents: tuple[Path, ...] = ()  # the user's document folders, bound at their own paths
     hidden: tuple[Path, ...] = ()  # never visible inside: the client's own folders
+    streamed: bool = (
+        False  # not all of it is in the cache: the kernel must not read ahead, see bubble.pushing
+    )
 
     def __post_init__(self) -> None:
         if len(self.bubble_id) != DIGEST_SIZE:
@@ -70,6 +73,7 @@ def decode_spec(text: str | bytes) -> BubbleSpec:
             policy=Policy(**policy),
             documents=tuple(Path(path) for path in record["documents"]),
             hidden=tuple(Path(path) for path in record["hidden"]),
+            streamed=bool(record["streamed"]),
         )
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise FormatError(f"a bubble's description that is not one: {error}") from error

@@ -13,7 +13,7 @@ import asyncio
 import errno
 import logging
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Protocol
@@ -30,8 +30,8 @@ ImageOf = Callable[[bytes], "ViewImage | Path | Awaitable[ViewImage | Path]"]
 class Supplier(Protocol):
     """Whoever can bring blocks into the cache that the views read (see cachefile.py)."""
 
-    async def bring(self, layer: bytes, block: int, urgency: int) -> None:
-        """Return when block `block` of the package version `layer` is in the cache.
+    async def bring(self, layer: bytes, block: int, pages: int, urgency: int) -> None:
+        """Return when pages of block `block` of the package version `layer` are in the cache.
 
         Called for a block that may be there already, and several times at once for one block only if a
         view says that it is damaged.
@@ -39,6 +39,7 @@ class Supplier(Protocol):
         Args:
             layer: version id, 32 bytes.
             block: number in that package.
+            pages: bit n: page n of the block; 0 means all. More may be brought.
             urgency: 0 when an application waits for it, higher when it can wait.
 
         Raises:
@@ -57,8 +58,8 @@ class ViewServer:
         self._image_of = image_of
         self._supplier = supplier
         self._tasks = tasks
-        self._on_their_way: dict[tuple[bytes, int], asyncio.Task[int]] = {}
-        self._writers: set[asyncio.StreamWriter] = set()
+        self._on_their_way: dict[tuple[bytes, int, int], asyncio.Task[int]] = {}
+        self._writers: dict[asyncio.StreamWriter, bytes] = {}  # and whose view it is
         self.views = 0  # connected now
         self.needs = 0  # blocks asked for since the start
         self.damages = 0  # blocks reported damaged since the start
@@ -66,11 +67,12 @@ class ViewServer:
     async def answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Serve one view until it goes away."""
         self.views += 1
-        self._writers.add(writer)
+        self._writers[writer] = b""
         try:
             hello = decode_message(await reader.readexactly(SIZE))
             if hello.word is not Word.HELLO:
                 raise FormatError(f"a view that begins with {hello.word.name}")
+            self._writers[writer] = hello.digest
             image = await self._known_image(hello.digest)
             while True:
                 message = decode_message(await reader.readexactly(SIZE))
@@ -85,8 +87,26 @@ class ViewServer:
             _log.warning("a view was turned away: %r", error)
         finally:
             self.views -= 1
-            self._writers.discard(writer)
+            self._writers.pop(writer, None)
             writer.close()
+
+    def tell(self, bubble: bytes, came: Iterable[tuple[int, int, int]]) -> None:
+        """Tell the views of a bubble what has come into the cache though nobody has asked.
+
+        Args:
+            bubble: its id.
+            came: content (a node of its view), block, and pages of it.
+        """
+        writers = [writer for writer, digest in self._writers.items() if digest == bubble]
+        if not writers:
+            return
+        data = b"".join(
+            encode_message(Message(Word.CAME, content=content, block=block, pages=pages))
+            for content, block, pages in came
+        )
+        for writer in writers:
+            with suppress(ConnectionError, RuntimeError):
+                writer.write(data)
 
     async def hang_up(self) -> None:
         """Close the connection of every view."""
@@ -120,7 +140,11 @@ class ViewServer:
         """Bring the block of one message and tell the view how that went."""
         error = errno.EIO if image is None else await self._bring(image, message)
         reply = Message(
-            Word.FAILED if error else Word.HAVE, content=message.content, block=message.block, error=error
+            Word.FAILED if error else Word.HAVE,
+            content=message.content,
+            block=message.block,
+            pages=message.pages,
+            error=error,
         )
         with suppress(ConnectionError, RuntimeError):
             writer.write(encode_message(reply))
@@ -133,7 +157,7 @@ class ViewServer:
             return errno.EINVAL
         if message.block >= content.block_count:
             return errno.EINVAL
-        key = (content.layer, content.layer_first_block + message.block)
+        key = (content.layer, content.layer_first_block + message.block, message.pages)
         damaged = message.word is Word.DAMAGED
         self.needs += 1
         self.damages += damaged
@@ -144,12 +168,12 @@ class ViewServer:
             task.add_done_callback(lambda _: self._on_their_way.pop(key, None))
         return await asyncio.shield(task)
 
-    async def _fetch(self, layer: bytes, block: int, urgency: int, *, damaged: bool) -> int:
+    async def _fetch(self, layer: bytes, block: int, pages: int, urgency: int, *, damaged: bool) -> int:
         try:
             if damaged:
                 _log.warning("block %d of package %s is damaged in the cache", block, layer.hex())
                 await self._supplier.damaged(layer, block)
-            await self._supplier.bring(layer, block, urgency)
+            await self._supplier.bring(layer, block, pages, urgency)
         except OSError as error:
             _log.warning("block %d of package %s cannot be brought: %s", block, layer.hex(), error)
             return error.errno if error.errno in (errno.ENOSPC, errno.EDQUOT) else errno.EIO

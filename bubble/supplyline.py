@@ -68,15 +68,18 @@ class SupplyLine:
         """How many blocks are asked for and not answered."""
         return len(self._needs)
 
-    def need(self, content: int, block: int, now: float, *, damaged: bool = False) -> None:
-        """Ask for a block, unless that is done already."""
+    def need(self, content: int, block: int, pages: int, now: float, *, damaged: bool = False) -> None:
+        """Ask for pages of a block, unless that is done already."""
         key = (content, block)
-        if key in self._needs:
-            return
+        before = self._needs.get(key)
+        if before is not None:
+            if not pages & ~before.pages:
+                return
+            pages |= before.pages
         if not self._needs:
             self._quiet_since = now
             self._alone_since = None
-        message = Message(Word.DAMAGED if damaged else Word.NEED, content=content, block=block)
+        message = Message(Word.DAMAGED if damaged else Word.NEED, content=content, block=block, pages=pages)
         self._needs[key] = message
         if now < self._failing_until:
             return
@@ -132,13 +135,18 @@ class SupplyLine:
                 self._lose(now)
                 return
             del self._inward[:SIZE]
+            if message.word not in (Word.HAVE, Word.FAILED, Word.CAME):
+                continue
+            self._quiet_since = now
             key = (message.content, message.block)
-            if message.word in (Word.HAVE, Word.FAILED) and key in self._needs:
+            need = self._needs.get(key)
+            if need is None and message.word is not Word.CAME:
+                continue
+            if need is not None and (message.word is Word.FAILED or not need.pages & ~message.pages):
                 del self._needs[key]
-                self._quiet_since = now
-                self._alone_since = None
-                self._backoff = BACKOFF_FIRST
-                yield message
+            self._alone_since = None
+            self._backoff = BACKOFF_FIRST
+            yield message
 
     def flush(self, now: float) -> None:
         """Send what could not be sent before, after the socket polled writable."""

@@ -1,10 +1,13 @@
 """The messages between a view and its supplier: 48 bytes each, over a unix stream socket.
 
     view -> supplier   HELLO    digest: the bubble's id
-                       NEED     content, block (of the content), urgency 0 a reader waits .. 255 idle
-                       DAMAGED  content, block: what the cache holds is wrong; forget it and bring it again
-    supplier -> view   HAVE     content, block: it is in the cache now
+                       NEED     content, block of it, pages of that, urgency 0 a reader waits .. 255 idle
+                       DAMAGED  content, block, pages: the cache's are wrong; forget them, bring them again
+    supplier -> view   HAVE     content, block, pages: they are in the cache now, and answer a NEED
+                       CAME     content, block, pages: they are in the cache now, though nobody has asked
                        FAILED   content, block, error: an errno for whoever waits
+
+A content is a file of the view, by its node; pages are bits, bit n for page n of the block.
 
 Both ends are processes of one user, and neither believes more than its own bounds allow.
 """
@@ -18,7 +21,7 @@ from enum import IntEnum
 from packageformat.errors import FormatError
 from packageformat.limits import DIGEST_SIZE
 
-_MESSAGE = struct.Struct("<BBHII4x32s")
+_MESSAGE = struct.Struct("<BBHIIHxx32s")
 SIZE = _MESSAGE.size
 NO_DIGEST = bytes(DIGEST_SIZE)
 
@@ -31,6 +34,7 @@ class Word(IntEnum):
     DAMAGED = 3
     HAVE = 4
     FAILED = 5
+    CAME = 6
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +44,7 @@ class Message:
     word: Word
     content: int = 0  # number in the view image
     block: int = 0  # number in the content
+    pages: int = 0  # bits
     urgency: int = 0
     error: int = 0  # errno
     digest: bytes = NO_DIGEST
@@ -48,6 +53,7 @@ class Message:
         if not (
             0 <= self.content < 1 << 32
             and 0 <= self.block < 1 << 32
+            and 0 <= self.pages < 1 << 16
             and 0 <= self.urgency < 256
             and 0 <= self.error < 4096
             and len(self.digest) == DIGEST_SIZE
@@ -58,7 +64,13 @@ class Message:
 def encode_message(message: Message) -> bytes:
     """Return the 48 bytes of a message."""
     return _MESSAGE.pack(
-        message.word, message.urgency, message.error, message.content, message.block, message.digest
+        message.word,
+        message.urgency,
+        message.error,
+        message.content,
+        message.block,
+        message.pages,
+        message.digest,
     )
 
 
@@ -70,8 +82,8 @@ def decode_message(data: bytes) -> Message:
     """
     if len(data) != SIZE:
         raise FormatError(f"a message of {len(data)} bytes between view and supplier")
-    word, urgency, error, content, block, digest = _MESSAGE.unpack(data)
+    word, urgency, error, content, block, pages, digest = _MESSAGE.unpack(data)
     try:
-        return Message(Word(word), content, block, urgency, error, digest)
+        return Message(Word(word), content, block, pages, urgency, error, digest)
     except ValueError as error_:
         raise FormatError(f"an unknown message between view and supplier: {word}") from error_

@@ -28,15 +28,20 @@ from bubble import fuse, runtimefolder
 from bubble.cachefile import CacheFolder
 from bubble.contentstore import ContentStore, Lack
 from bubble.fuse import Opcode
+from bubble.pusher import Pusher
+from bubble.pushing import Pushing
 from bubble.supplyline import SupplyLine
 from bubble.supplymessage import Message, Word
+from bubble.trace import Trace
 from bubble.viewfiles import ViewFiles
 from bubble.viewimage import ViewImage, load
 from packageformat.errors import MillstreamError
-from packageformat.limits import BLOCK_SIZE
+from packageformat.limits import BLOCK_SIZE, PAGES_A_BLOCK
 
 ATTEMPTS_MAX = 3
 """How often a supplier may say HAVE for a block that then is not there or damaged."""
+
+ALL_PAGES = (1 << PAGES_A_BLOCK) - 1
 
 INTERRUPT_INTERVAL = 0.25
 """Seconds between two looks at whether an interrupted reader is being killed."""
@@ -56,6 +61,7 @@ class ViewTask:
     folder: str  # removed at the end
     figures: str  # file for the figures of this run, written at the end
     door: int  # descriptor of the socket over which /dev/fuse's descriptor comes
+    streamed: bool = False  # not everything is in the cache: no read-ahead of the kernel's, pages are pushed
     kept: list[int] = field(default_factory=list)  # descriptors to keep open to the end: the upper's lock
 
 
@@ -68,7 +74,7 @@ class _Read:
     content: int
     offset: int
     size: int
-    blocks: set[int]
+    blocks: dict[int, int]  # and the pages of each that it waits for
     interrupted: bool = False
 
 
@@ -76,15 +82,24 @@ class View:
     """The answering loop. Everything it does not know comes by descriptor, socket or cache file."""
 
     def __init__(
-        self, image: ViewImage, store: ContentStore, line: SupplyLine, device: int, uid: int, gid: int
+        self,
+        image: ViewImage,
+        store: ContentStore,
+        line: SupplyLine,
+        device: int,
+        uid: int,
+        gid: int,
+        pusher: Pusher | None = None,
     ) -> None:
         self._image = image
         self._store = store
         self._line = line
         self._device = device
         self._files = ViewFiles(image, uid, gid)
+        self._trace = Trace.from_environment()
         self._reads: dict[int, _Read] = {}
         self._attempts: dict[tuple[int, int], int] = {}
+        self._pushing = Pushing(store, pusher) if pusher is not None else None
         self.requests = [0] * 64
         self.read_bytes = 0
         self.waits = 0  # reads that had to wait
@@ -145,6 +160,7 @@ class View:
             "waits": self.waits,
             "damages": self.damages,
             "failures": self.failures,
+            "pages_pushed": self._pushing.pages if self._pushing is not None else 0,
         }
 
     def _patience(self) -> float | None:
@@ -181,7 +197,17 @@ class View:
             answer = fuse.failure(unique, errno.EIO)
         if answer:
             self._reply(answer)
+            if opcode == Opcode.READ and self._pushing is not None:
+                self._push_behind(request, node)
         return True
+
+    def _push_behind(self, request: memoryview, node: int) -> None:
+        """Give the kernel what lies around a page that was just read; never the reader's trouble."""
+        _, offset, size = fuse.READ_IN.unpack_from(request, fuse.IN.size)
+        try:
+            self._pushing.read(node - 1, offset, size)  # type: ignore[union-attr]
+        except Exception:  # noqa: BLE001 - it will be read instead
+            log(f"a bug in pushing: {traceback.format_exc().strip()!r}")
 
     def _reply(self, answer: bytes) -> None:
         try:
@@ -196,6 +222,8 @@ class View:
         size = min(size, max(0, self._files.size(node) - offset))
         if content is None or not size:
             return fuse.reply(unique)
+        if self._trace is not None:
+            self._trace.note(content, offset, size)
         return self._serve(unique, content, offset, size, thread)
 
     def _serve(self, unique: int, content: int, offset: int, size: int, thread: int) -> bytes:
@@ -213,50 +241,58 @@ class View:
             blocks = range(offset // BLOCK_SIZE, (offset + size - 1) // BLOCK_SIZE + 1)
             for block in blocks:
                 store.distrust(content, block)
-            lacks = [(block, Lack.DAMAGED) for block in blocks]
+            lacks = [(block, ALL_PAGES, Lack.DAMAGED) for block in blocks]
         now = time.monotonic()
-        for block, lack in lacks:
+        for block, _, lack in lacks:
             attempts = self._attempts.get((content, block), 0)
             if attempts >= ATTEMPTS_MAX:
                 self._attempts.pop((content, block), None)
                 log(f"block {block} of {self._content_name(content)} stays {lack.value}: its readers get EIO")
                 self.failures += 1
                 return fuse.failure(unique, errno.EIO)
-        for block, lack in lacks:
+        for block, pages, lack in lacks:
             if lack is Lack.DAMAGED:
                 self.damages += 1
+                store.distrust(content, block)
                 log(
                     f"block {block} of {self._content_name(content)} is damaged in the cache: asked for again"
                 )
-            self._line.need(content, block, now, damaged=lack is Lack.DAMAGED)
+            self._line.need(content, block, pages, now, damaged=lack is Lack.DAMAGED)
         self.waits += 1
-        self._reads[unique] = _Read(unique, thread, content, offset, size, {block for block, _ in lacks})
+        self._reads[unique] = _Read(
+            unique, thread, content, offset, size, {block: pages for block, pages, _ in lacks}
+        )
         return b""
 
     def _arrived(self, messages: Iterable[Message]) -> None:
         """Go on with the reads that waited for what the supplier speaks of."""
         for message in messages:
-            self._store.refresh(message.content)
+            content, block = message.content, message.block
+            self._store.refresh(content)
             if message.word is Word.HAVE:
-                key = (message.content, message.block)
+                key = (content, block)
                 self._attempts[key] = self._attempts.get(key, 0) + 1
-            else:
+            elif message.word is Word.FAILED:
                 self.failures += 1
                 log(
-                    f"block {message.block} of {self._content_name(message.content)} cannot be had: "
+                    f"block {block} of {self._content_name(content)} cannot be had: "
                     f"{os.strerror(message.error)}"
                 )
             for read in tuple(self._reads.values()):
-                if read.content != message.content or message.block not in read.blocks:
+                if read.content != content or block not in read.blocks:
                     continue
                 if message.word is Word.FAILED:
                     del self._reads[read.unique]
                     self._reply(fuse.failure(read.unique, message.error or errno.EIO))
                     continue
-                read.blocks.discard(message.block)
+                read.blocks[block] &= ~message.pages
+                if not read.blocks[block]:
+                    del read.blocks[block]
                 if not read.blocks:
                     del self._reads[read.unique]
                     self._go_on(read)
+            if self._pushing is not None and message.word is Word.CAME:
+                self._pushing.came(content, block, message.pages)
 
     def _go_on(self, read: _Read) -> None:
         try:
@@ -269,6 +305,8 @@ class View:
             answer = fuse.failure(read.unique, errno.EIO)
         if answer:
             self._reply(answer)
+            if self._pushing is not None:
+                self._pushing.read(read.content, read.offset, read.size)
         elif read.interrupted:
             self._reads[read.unique].interrupted = True
 
@@ -295,8 +333,9 @@ class View:
     def _content_name(self, content: int) -> str:
         """Return a name for the log: the first path that has this content, and its id."""
         found = self._image.content(content)
-        path = self._files.path_of(content)
-        return f"/{os.fsdecode(path)} ({found.content_id.hex()[:16]}, package {found.layer.hex()[:16]})"
+        name = self._image.content_id(found) or b""
+        path = os.fsdecode(self._image.path(content))
+        return f"/{path} ({name.hex()[:16] or 'name not known yet'}, package {found.layer.hex()[:16]})"
 
 
 def _is_dying(thread: int) -> bool:
@@ -368,15 +407,18 @@ def serve(task: ViewTask) -> int:
         return 1
     line = SupplyLine(Path(task.supplier), bytes.fromhex(task.bubble_id), task.supplier_restart)
     store = ContentStore(image, CacheFolder(Path(task.cache)), _raise_descriptor_limit())
-    view = View(image, store, line, device, os.getuid(), os.getgid())
+    readahead = int(os.environ["MILLSTREAM_READAHEAD"]) if "MILLSTREAM_READAHEAD" in os.environ else None
+    pusher = Pusher(device) if task.streamed and readahead is None else None
+    view = View(image, store, line, device, os.getuid(), os.getgid(), pusher)
     gc.collect()
     gc.freeze()
     gc.disable()
-    readahead = int(os.environ["MILLSTREAM_READAHEAD"]) if "MILLSTREAM_READAHEAD" in os.environ else None
-    if _await_init(device, readahead):
+    if _await_init(device, 0 if pusher is not None else readahead):
         signal.signal(signal.SIGUSR1, lambda *_: _write_figures(view, task))
         view.run()
         _write_figures(view, task)
+    if pusher is not None:
+        pusher.end()
     line.close()
     os.close(device)
     return 0

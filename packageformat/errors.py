@@ -5,7 +5,7 @@
     │   ├── CorruptBlockError  11   a block whose content does not match its id
     │   ├── SignatureError     12   a signature that is missing, wrong or of an untrusted key
     │   └── UnsupportedError   13   a newer format, another architecture, an unknown feature
-    ├── sequencer.errors       20-24
+    ├── sequencer.errors       20-25
     ├── streamserver.errors    30-33
     ├── appclient.errors       40-47
     └── bubble.errors          50-54

@@ -11,7 +11,7 @@ never wait for later ones.
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 
@@ -20,9 +20,9 @@ from packageformat.errors import CorruptBlockError, FormatError, UnsupportedErro
 from packageformat.hashing import block_id_of_pages, page_hashes
 from packageformat.hashtree import multiproof, split
 from packageformat.limits import (
+    BLOCK_SIZE,
     DIGEST_SIZE,
     FORMAT_VERSION,
-    FRAME_PLAIN_MAX,
     PACK_DIRECTORY_BYTES_MAX,
     PAGE_SIZE,
 )
@@ -35,20 +35,35 @@ from packageformat.packdirectory import (
     TouchedBlocks,
     decode_directory,
     encode_directory,
+    frame_sizes,
     siblings,
 )
+from packageformat.packplan import plan_pack
 from packageformat.stack import bubble_id
 from packageformat.tree import Tree
 
-__all__ = ["PackExtent", "PackLayer", "PackReader", "PackSource", "PackedPage", "build_pack"]
+__all__ = [
+    "PREAMBLE_SIZE",
+    "BlockPages",
+    "MissingHashesError",
+    "PackExtent",
+    "PackLayer",
+    "PackReader",
+    "PackSource",
+    "PackedPage",
+    "build_pack",
+    "directory_end",
+]
 
 MAGIC = b"OVPPACK1"
 PREAMBLE = struct.Struct("<8sHHII12x32s")
 """Magic, version, zero, stored and plain bytes of the directory, zeros, SHA-256 of the stored directory."""
 
-FIRST_FRAMES = 4
-FIRST_FRAME_PLAIN = 65536
-"""The first frames are small, so that a launch begins early."""
+PREAMBLE_SIZE = PREAMBLE.size
+
+Group = tuple[PackExtent, ...]
+Each = Callable[[Callable[[Group], bytes], Iterable[Group]], Iterable[bytes]]
+"""What maps a function over the extents of frames, in order: `map`, or an executor's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +74,20 @@ class PackedPage:
     block: int  # in that layer's package
     page: int  # in that block
     plain: bytes  # 4096 bytes, or fewer at the end of a file
+
+
+@dataclass(frozen=True, slots=True)
+class BlockPages:
+    """Verified pages of one block, and the verified hashes of all its pages."""
+
+    layer: int  # position in the stack, bottom first
+    block: int  # in that layer's package
+    hashes: bytes  # of all pages, 32 bytes each
+    pages: dict[int, bytes]  # page number in the block -> its bytes
+
+
+class MissingHashesError(FormatError):
+    """A frame that cannot be verified before one that was skipped has been read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +121,9 @@ class PackReader:
         self._seen: set[tuple[int, int]] = set()
         self._hashes: dict[tuple[int, int], bytes] = {}
         self._failed = False
+        self._directory_stored = 0
+        self._places: list[tuple[int, int]] = []
+        self._firsts: dict[tuple[int, int], int] = {}
 
     @property
     def directory(self) -> PackDirectory | None:
@@ -114,6 +146,94 @@ class PackReader:
             KeyError: none has.
         """
         return self._hashes[layer, block]
+
+    def frame_places(self) -> list[tuple[int, int]]:
+        """Return where each frame lies in the pack, as offset and size in bytes: for those who skip some.
+
+        Raises:
+            ValueError: the directory has not arrived.
+        """
+        if self._directory is None:
+            raise ValueError("a launch pack whose directory has not arrived")
+        if not self._places:
+            sizes, self._firsts = frame_sizes(self._directory)
+            start = PREAMBLE.size + self._directory_stored
+            for size in sizes:
+                self._places.append((start, size))
+                start += size
+        return self._places
+
+    def first_frames(self, number: int) -> set[int]:
+        """Return the frames that must be read before one can be verified, if their hashes are not known."""
+        self.frame_places()
+        assert self._directory is not None
+        return {
+            self._firsts[extent.layer, extent.block]
+            for extent in self._directory.frames[number].extents
+            if (extent.layer, extent.block) not in self._hashes
+        } - {number}
+
+    def read_frame(
+        self, number: int, part: bytes, known: Callable[[int, int], bytes | None] = lambda *_: None
+    ) -> list[BlockPages]:
+        """Return the pages of one frame, verified, whichever frames were read before. Not mixed with `feed`.
+
+        Args:
+            number: of the frame.
+            part: untrusted bytes, those of `frame_places`.
+            known: gives the hashes of all pages of a block (by layer and number), unverified, where an
+                earlier frame that had them was skipped; None if they are not known.
+
+        Raises:
+            CorruptBlockError: the frame is damaged. None of its pages is returned.
+            MissingHashesError: an earlier frame must be read first.
+        """
+        self.frame_places()
+        directory = self._directory
+        assert directory is not None
+        frame = directory.frames[number]
+        if sha256(part).digest()[:FRAME_DIGEST_SIZE] != frame.digest:
+            raise CorruptBlockError(f"a launch pack with a damaged frame, number {number}")
+        layers = directory.layers
+        plain = decompress(part[len(part) - frame.stored_size :], _plain_size(frame, directory))
+        found: dict[tuple[int, int], dict[int, bytes]] = {}
+        start = 0
+        for extent in frame.extents:
+            size = layers[extent.layer].sizes[extent.block]
+            pages = found.setdefault((extent.layer, extent.block), {})
+            for page in range(extent.first_page, extent.first_page + extent.pages):
+                end = start + min(PAGE_SIZE, size - page * PAGE_SIZE)
+                pages[page] = plain[start:end]
+                start = end
+        position = 0
+        read: list[BlockPages] = []
+        for (layer, block), pages in found.items():
+            hashes = {page: sha256(content).digest() for page, content in pages.items()}
+            name = layers[layer].ids[block]
+            before = self._hashes.get((layer, block))
+            if before is None and self._firsts[layer, block] == number:
+                for page in range(layers[layer].page_count(block)):
+                    if page not in hashes:
+                        hashes[page] = part[position : position + DIGEST_SIZE]
+                        position += DIGEST_SIZE
+                before = b"".join(hashes[page] for page in sorted(hashes))
+                right = block_id_of_pages(before, layers[layer].sizes[block]) == name
+            else:
+                if before is None:
+                    before = known(layer, block)
+                    if before is None or block_id_of_pages(before, layers[layer].sizes[block]) != name:
+                        raise MissingHashesError(
+                            f"frame {self._firsts[layer, block]} of a launch pack is needed"
+                        )
+                right = all(
+                    before[page * DIGEST_SIZE : (page + 1) * DIGEST_SIZE] == page_hash
+                    for page, page_hash in hashes.items()
+                )
+            if not right:
+                raise CorruptBlockError(f"damaged page of block {name.hex()} in a launch pack", expected=name)
+            self._hashes[layer, block] = before
+            read.append(BlockPages(layer, block, before, pages))
+        return read
 
     def feed(self, data: bytes) -> list[PackedPage]:
         """Take the next bytes of the stream and return the pages that they complete, verified.
@@ -157,7 +277,7 @@ class PackReader:
             raise UnsupportedError(f"a launch pack of format {version}, this is {FORMAT_VERSION}")
         if not 0 < plain_size <= PACK_DIRECTORY_BYTES_MAX or not 0 < stored_size <= plain_size + 4096:
             raise FormatError(f"a launch pack's directory of {plain_size} bytes")
-        self._wanted = stored_size
+        self._wanted = self._directory_stored = stored_size
         self._directory_plain = plain_size
         self._directory_digest = digest
 
@@ -231,12 +351,38 @@ class PackReader:
             raise CorruptBlockError(f"damaged page of block {name.hex()} in a launch pack", expected=name)
 
 
+def directory_end(preamble: bytes) -> int:
+    """Return how many bytes of a pack its preamble and directory are.
+
+    Raises:
+        FormatError: this is not the beginning of a launch pack.
+    """
+    if len(preamble) < PREAMBLE.size:
+        raise FormatError("a launch pack that is cut short")
+    magic, _, _, stored_size, *_ = PREAMBLE.unpack_from(preamble)
+    if magic != MAGIC or not 0 < stored_size <= PACK_DIRECTORY_BYTES_MAX + 4096:
+        raise FormatError("not a launch pack")
+    return PREAMBLE.size + int(stored_size)
+
+
+def _plain_size(frame: PackFrame, directory: PackDirectory) -> int:
+    size = 0
+    for extent in frame.extents:
+        end = min(
+            (extent.first_page + extent.pages) * PAGE_SIZE, directory.layers[extent.layer].sizes[extent.block]
+        )
+        size += end - extent.first_page * PAGE_SIZE
+    return size
+
+
 def build_pack(
     application: str,
     stack: Sequence[PackSource],
     extents: Sequence[PackExtent],
     read_block: Callable[[int, int], bytes],
-    level: int = 9,
+    level: int = 19,
+    class_of: Callable[[PackExtent], Hashable] | None = None,
+    each: Each = map,
 ) -> bytes:
     """Return the launch pack of these pages.
 
@@ -246,6 +392,9 @@ def build_pack(
         extents: the pages in first-touch order, none twice.
         read_block: gives the plain bytes of a block, by layer and number.
         level: zstd's.
+        class_of: gives the class of an extent of one page; a frame holds pages of one class only.
+        each: maps a function over the frames, as `map` does: an executor's compresses several at once, and
+            then reads blocks from several threads.
 
     Raises:
         FormatError: pages that are not there, or twice; more than a pack may hold.
@@ -254,10 +403,16 @@ def build_pack(
     for extent in extents:
         if not 0 <= extent.layer < len(stack) or not 0 <= extent.block < stack[extent.layer].tree.block_count:
             raise FormatError("a launch pack of pages that are not there")
-        ids = stack[extent.layer].block_ids
-        touched[extent.layer][extent.block] = ids[
-            extent.block * DIGEST_SIZE : (extent.block + 1) * DIGEST_SIZE
-        ]
+        if extent.pages < 1:
+            raise FormatError("a launch pack of no pages")
+        if extent.block not in touched[extent.layer]:
+            source = stack[extent.layer]
+            entry, offset = source.tree.block_place(extent.block)
+            first = extent.block - offset // BLOCK_SIZE
+            for block in range(first, first + source.tree.file_block_count(entry)):
+                touched[extent.layer][block] = source.block_ids[
+                    block * DIGEST_SIZE : (block + 1) * DIGEST_SIZE
+                ]
     layers = tuple(
         TouchedBlocks(
             source.version_id,
@@ -268,17 +423,25 @@ def build_pack(
         )
         for source, blocks in zip(stack, touched, strict=True)
     )
-    frames: list[PackFrame] = []
-    parts: list[bytes] = []
-    seen: set[tuple[int, int]] = set()
-    for group in _grouped(extents, layers):
-        plain = b"".join(
+
+    def size_of(extent: PackExtent) -> int:
+        end = (extent.first_page + extent.pages) * PAGE_SIZE
+        return min(end, layers[extent.layer].sizes[extent.block]) - extent.first_page * PAGE_SIZE
+
+    def compressed(group: Group) -> bytes:
+        pages = [
             read_block(extent.layer, extent.block)[
                 extent.first_page * PAGE_SIZE : (extent.first_page + extent.pages) * PAGE_SIZE
             ]
             for extent in group
-        )
-        stored = compress(plain, level)
+        ]
+        return compress(b"".join(pages), level)
+
+    frames: list[PackFrame] = []
+    parts: list[bytes] = []
+    seen: set[tuple[int, int]] = set()
+    plan = list(plan_pack(extents, size_of, class_of))
+    for group, stored in zip(plan, each(compressed, plan), strict=True):
         frame = PackFrame(group, len(stored), b"\0" * FRAME_DIGEST_SIZE)
         hashes: dict[tuple[int, int], bytes] = {}
         given: list[bytes] = []
@@ -297,25 +460,3 @@ def build_pack(
     packed = compress(directory, 19)
     preamble = PREAMBLE.pack(MAGIC, FORMAT_VERSION, 0, len(packed), len(directory), sha256(packed).digest())
     return b"".join((preamble, packed, *parts))
-
-
-def _grouped(
-    extents: Sequence[PackExtent], layers: Sequence[TouchedBlocks]
-) -> Iterator[tuple[PackExtent, ...]]:
-    """Give the extents of one frame after the other.
-
-    the first frames up to 64 KiB plain, the others up to 256.
-    """
-    group: list[PackExtent] = []
-    plain = 0
-    frames = 0
-    for extent in extents:
-        end = (extent.first_page + extent.pages) * PAGE_SIZE
-        size = min(end, layers[extent.layer].sizes[extent.block]) - extent.first_page * PAGE_SIZE
-        if group and plain + size > (FIRST_FRAME_PLAIN if frames < FIRST_FRAMES else FRAME_PLAIN_MAX):
-            yield tuple(group)
-            group, plain, frames = [], 0, frames + 1
-        group.append(extent)
-        plain += size
-    if group:
-        yield tuple(group)

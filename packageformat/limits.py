@@ -20,7 +20,7 @@ BLOCK_SIZE = 65536
 PAGES_A_BLOCK = BLOCK_SIZE // PAGE_SIZE
 
 FRAME_PLAIN_MAX = 262144
-"""Plain bytes of one zstd frame of blocks or of launch pages."""
+"""Plain bytes of one zstd frame of blocks."""
 
 FRAME_STORED_MAX = FRAME_PLAIN_MAX + 4096
 """Stored bytes of one frame: zstd grows incompressible data by less than this."""
@@ -106,6 +106,11 @@ CLOCK_SKEW = 300
 PACK_DIRECTORY_BYTES_MAX = 8 << 20
 """Plain bytes of a launch pack's directory."""
 
+PACK_FRAME_PLAIN_MAX = 2 << 20
+"""Plain bytes of one zstd frame of launch pages."""
+
+PACK_FRAME_STORED_MAX = PACK_FRAME_PLAIN_MAX + 4096
+
 PACK_FRAMES_MAX = 1 << 16
 PACK_BLOCKS_MAX = 1 << 16
 PACK_EXTENTS_MAX = 1 << 19
@@ -122,6 +127,16 @@ DELTA_SEGMENTS_MAX = 1 << 14
 
 DELTA_EXTENTS_MAX = 1 << 20
 """Extents of old pages in a delta."""
+
+# Launch profile
+PROFILE_BYTES_MAX = 32 << 20
+"""Plain bytes of the profiles of one package."""
+
+PROFILE_RUNS_MAX = 256
+PROFILE_CONTENTS_MAX = 1 << 16
+PROFILE_TOUCHES_MAX = 1 << 19
+PROFILE_TIME_MAX = (1 << 32) - 1
+"""Milliseconds since the start of a run."""
 
 # Memory: what a parser may take above its input, whatever the input
 MEMORY_FIXED = 8 << 20

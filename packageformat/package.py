@@ -35,13 +35,29 @@ __all__ = [
     "HEADER_SIZE",
     "Extent",
     "Header",
+    "Outline",
     "Package",
     "PackageParser",
     "Section",
     "assemble_head",
+    "complete",
     "decode_header",
     "encode_header",
+    "front_extent",
+    "read_outline",
 ]
+
+
+@dataclass(frozen=True, slots=True)
+class Outline:
+    """The front of a package's head, verified: who and what it is, and its tree. A launch begins with it."""
+
+    header: Header
+    manifest: Manifest
+    manifest_bytes: bytes
+    version_id: bytes
+    signature: bytes
+    tree: Tree
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,36 +187,101 @@ class PackageParser:
         raise FormatError(damaged)
 
     def _verified(self, header: Header, head: bytes) -> Package:
-        manifest_bytes = _section(header, head, Section.MANIFEST)
-        version = version_id(manifest_bytes)
-        if self._expected is not None and version != self._expected:
-            raise FormatError(f"package {version.hex()} where {self._expected.hex()} was expected")
-        manifest = decode_manifest(manifest_bytes)
-        if self._trusted is not None and manifest.publisher not in self._trusted:
-            raise SignatureError(
-                f"{manifest.name} {manifest.version} is signed by {fingerprint(manifest.publisher)}, "
-                "which is not trusted"
-            )
-        signature = _section(header, head, Section.SIGNATURE)
-        check("manifest", manifest_bytes, signature, manifest.publisher)
-        if header.sections[Section.TREE].plain_size != manifest.tree_size:
-            raise FormatError("a tree that is not of the size in the manifest")
-        tree_bytes = _section(header, head, Section.TREE)
-        if sha256(tree_bytes).digest() != manifest.tree_digest:
-            raise FormatError("a tree that does not match the manifest")
-        tree = decode_tree(tree_bytes)
-        if tree.block_count != manifest.block_count or tree.plain_bytes != manifest.plain_bytes:
-            raise FormatError("a tree whose blocks are not those of the manifest")
-        block_ids = _section(header, head, Section.BLOCK_IDS)
-        if len(block_ids) != tree.block_count * DIGEST_SIZE or root(split(block_ids)) != manifest.blocks_root:
-            raise FormatError("block ids that do not match the manifest")
-        layout = decode_layout(_section(header, head, Section.LAYOUT), tree, block_ids)
-        if layout.stored_bytes != header.sections[Section.BLOCKS].stored_size:
-            raise FormatError("a layout whose frames do not make up the blocks' section")
-        for application in manifest.applications:
-            if application.desktop_file and tree.find(application.desktop_file) is None:
-                raise FormatError(f"application {application.id} has a desktop file that is not in the tree")
-        return Package(header, manifest, manifest_bytes, version, signature, tree, block_ids, layout)
+        outline = _outline(header, head, self._expected, self._trusted)
+        return _completed(outline, head)
+
+
+def front_extent(header: Header) -> tuple[int, int]:
+    """Return where the front of the head lies: offset and size in bytes of what `read_outline` takes."""
+    return HEADER_SIZE, header.sections[Section.TREE].end - HEADER_SIZE
+
+
+def read_outline(
+    header: Header, front: bytes, expected_version_id: bytes, trusted: Collection[bytes] | None = None
+) -> Outline:
+    """Return the front of a package, verified up to its publisher's signature.
+
+    Args:
+        header: from a signed pointer, or checked before.
+        front: untrusted bytes, those of `front_extent`.
+        expected_version_id: the version that it must be.
+        trusted: public keys of the publishers that are trusted, or None for any.
+
+    Raises:
+        FormatError: (or one of its kinds) they are not the front of that package.
+    """
+    if len(front) != front_extent(header)[1]:
+        raise FormatError(f"the front of a package of {len(front)} bytes")
+    return _outline(header, bytes(HEADER_SIZE) + front, expected_version_id, trusted)
+
+
+def complete(outline: Outline, front: bytes, rest: bytes) -> Package:
+    """Return the whole package, once the rest of its head has come.
+
+    Args:
+        outline: verified.
+        front: the bytes that it was read from.
+        rest: untrusted bytes: of the head, what lies behind its front.
+
+    Raises:
+        FormatError: they are not the rest of that package.
+    """
+    header = outline.header
+    head = bytes(HEADER_SIZE) + front + rest
+    if len(head) != header.head_size or sha256(memoryview(head)[HEADER_SIZE:]).digest() != header.head_digest:
+        raise FormatError("a package that is damaged before its blocks")
+    return _completed(outline, head)
+
+
+def _outline(
+    header: Header, head: bytes, expected: bytes | None, trusted: Collection[bytes] | None
+) -> Outline:
+    """Check and decode the sections up to the tree."""
+    manifest_bytes = _section(header, head, Section.MANIFEST)
+    version = version_id(manifest_bytes)
+    if expected is not None and version != expected:
+        raise FormatError(f"package {version.hex()} where {expected.hex()} was expected")
+    manifest = decode_manifest(manifest_bytes)
+    if trusted is not None and manifest.publisher not in trusted:
+        raise SignatureError(
+            f"{manifest.name} {manifest.version} is signed by {fingerprint(manifest.publisher)}, "
+            "which is not trusted"
+        )
+    signature = _section(header, head, Section.SIGNATURE)
+    check("manifest", manifest_bytes, signature, manifest.publisher)
+    if header.sections[Section.TREE].plain_size != manifest.tree_size:
+        raise FormatError("a tree that is not of the size in the manifest")
+    tree_bytes = _section(header, head, Section.TREE)
+    if sha256(tree_bytes).digest() != manifest.tree_digest:
+        raise FormatError("a tree that does not match the manifest")
+    tree = decode_tree(tree_bytes)
+    if tree.block_count != manifest.block_count or tree.plain_bytes != manifest.plain_bytes:
+        raise FormatError("a tree whose blocks are not those of the manifest")
+    for application in manifest.applications:
+        if application.desktop_file and not tree.has(application.desktop_file):
+            raise FormatError(f"application {application.id} has a desktop file that is not in the tree")
+    return Outline(header, manifest, manifest_bytes, version, signature, tree)
+
+
+def _completed(outline: Outline, head: bytes) -> Package:
+    """Check and decode the sections behind the tree."""
+    header, manifest, tree = outline.header, outline.manifest, outline.tree
+    block_ids = _section(header, head, Section.BLOCK_IDS)
+    if len(block_ids) != tree.block_count * DIGEST_SIZE or root(split(block_ids)) != manifest.blocks_root:
+        raise FormatError("block ids that do not match the manifest")
+    layout = decode_layout(_section(header, head, Section.LAYOUT), tree, block_ids)
+    if layout.stored_bytes != header.sections[Section.BLOCKS].stored_size:
+        raise FormatError("a layout whose frames do not make up the blocks' section")
+    return Package(
+        header,
+        manifest,
+        outline.manifest_bytes,
+        outline.version_id,
+        outline.signature,
+        tree,
+        block_ids,
+        layout,
+    )
 
 
 def _section(header: Header, head: bytes, section: Section) -> bytes:

@@ -20,12 +20,12 @@ from packageformat.limits import (
     BLOCKS_MAX,
     DIGEST_SIZE,
     FORMAT_VERSION,
-    FRAME_PLAIN_MAX,
-    FRAME_STORED_MAX,
     LABEL_MAX,
     PACK_BLOCKS_MAX,
     PACK_DIRECTORY_BYTES_MAX,
     PACK_EXTENTS_MAX,
+    PACK_FRAME_PLAIN_MAX,
+    PACK_FRAME_STORED_MAX,
     PACK_FRAMES_MAX,
     PAGE_SIZE,
     STACK_MAX,
@@ -62,7 +62,11 @@ class PackLayer:
 
 @dataclass(frozen=True, slots=True)
 class TouchedBlocks:
-    """The blocks of one layer that have pages in the pack, in order of their numbers, and their proof."""
+    """The blocks of one layer that the pack proves, in order of their numbers.
+
+    Those are all blocks of each file that has a page in the pack: with them the file's content id is known,
+    which is its name in a cache.
+    """
 
     version_id: bytes
     block_count: int  # of the whole layer
@@ -116,7 +120,7 @@ class PackDirectory:
             raise FormatError(f"a launch pack of {len(self.frames)} frames, allowed {PACK_FRAMES_MAX}")
         seen: dict[tuple[int, int], int] = {}
         for frame in self.frames:
-            if not 0 < frame.stored_size <= FRAME_STORED_MAX or len(frame.digest) != FRAME_DIGEST_SIZE:
+            if not 0 < frame.stored_size <= PACK_FRAME_STORED_MAX or len(frame.digest) != FRAME_DIGEST_SIZE:
                 raise FormatError("a launch pack with a frame of impossible size")
             plain = 0
             for extent in frame.extents:
@@ -133,10 +137,10 @@ class PackDirectory:
                     raise FormatError("a launch pack with a page twice")
                 seen[key] = seen.get(key, 0) | bits
                 plain += min(end * PAGE_SIZE, layer.sizes[extent.block]) - extent.first_page * PAGE_SIZE
-            if not 0 < plain <= FRAME_PLAIN_MAX:
-                raise FormatError(f"a launch pack with a frame of {plain} bytes, allowed {FRAME_PLAIN_MAX}")
-        if len(seen) != sum(len(layer.ids) for layer in self.layers):
-            raise FormatError("a launch pack that proves a block without pages")
+            if not 0 < plain <= PACK_FRAME_PLAIN_MAX:
+                raise FormatError(
+                    f"a launch pack with a frame of {plain} bytes, allowed {PACK_FRAME_PLAIN_MAX}"
+                )
 
     def check_stack(self, stack: Sequence[PackLayer]) -> None:
         """Check that every block id is the one in the verified manifests of `stack`, bottom first.
@@ -177,6 +181,23 @@ def siblings(
         for page in range(layers[layer].page_count(block))
         if not bits >> page & 1
     ]
+
+
+def frame_sizes(directory: PackDirectory) -> tuple[list[int], dict[tuple[int, int], int]]:
+    """Return the bytes of each frame as stored, hashes included, and the first frame of each block."""
+    sizes: list[int] = []
+    firsts: dict[tuple[int, int], int] = {}
+    for number, frame in enumerate(directory.frames):
+        present: dict[tuple[int, int], int] = {}
+        for extent in frame.extents:
+            key = (extent.layer, extent.block)
+            if firsts.setdefault(key, number) == number:
+                present[key] = present.get(key, 0) + extent.pages
+        hashes = sum(
+            directory.layers[layer].page_count(block) - pages for (layer, block), pages in present.items()
+        )
+        sizes.append(hashes * DIGEST_SIZE + frame.stored_size)
+    return sizes, firsts
 
 
 def encode_directory(directory: PackDirectory) -> bytes:

@@ -8,7 +8,7 @@ at a file.
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from packageformat.columns import Columns, columns_of, decode_columns, encode_columns
 from packageformat.entry import Entry, Kind, Node
@@ -172,6 +172,22 @@ class Tree:
             self._paths = {found: index for index, found in enumerate(self.paths())}
         return self._paths.get(path)
 
+    def has(self, path: bytes) -> bool:
+        """Return whether there is an entry at `path`, without making the table that `find` makes."""
+        if self._paths is not None:
+            return path in self._paths
+        name = path.rpartition(b"/")[2]
+        start = 0
+        names = list(self.names)
+        while True:
+            try:
+                start = names.index(name, start)
+            except ValueError:
+                return False
+            if self.path(start) == path:
+                return True
+            start += 1
+
     def children(self, index: int) -> Sequence[int]:
         """Return the indexes of a folder's entries, sorted by name."""
         if self._children is None:
@@ -195,6 +211,10 @@ class Tree:
     def file_block_count(self, index: int) -> int:
         """Return how many blocks a FILE, or a HARDLINK's file, has."""
         return -(-self.file_size(index) // BLOCK_SIZE)
+
+    def files(self) -> Iterable[tuple[int, int]]:
+        """Return each FILE that has bytes, in order: its entry and the number of its first block."""
+        return zip(self._file_entries, self._file_starts, strict=True)
 
     def block_place(self, block: int) -> tuple[int, int]:
         """Return the entry that holds a block, and the block's offset in that file, in bytes.

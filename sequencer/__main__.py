@@ -13,7 +13,15 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from packageformat.errors import MillstreamError
-from sequencer import command_build, command_inspect, command_keygen, command_tree, command_verify
+from sequencer import (
+    command_build,
+    command_inspect,
+    command_keygen,
+    command_profile,
+    command_train,
+    command_tree,
+    command_verify,
+)
 from sequencer.errors import StorageError
 
 OUTPUT_FAILS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO, errno.EBADF)
@@ -41,7 +49,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for command in (command_build, command_inspect, command_tree, command_verify, command_keygen):
+    for command in (
+        *(command_build, command_train, command_profile, command_inspect),
+        *(command_tree, command_verify, command_keygen),
+    ):
         command.add_parser(commands)
     try:
         code = _run(parser, argv)

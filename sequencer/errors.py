@@ -46,3 +46,10 @@ class StorageError(MillstreamError):
     exit_code = 24
     hint = "free space or choose another folder, then build again"
     retryable = True
+
+
+class TrainingError(MillstreamError):
+    """An application that cannot be trained."""
+
+    exit_code = 25
+    hint = "build with --no-train to do without a launch profile"

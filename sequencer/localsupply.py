@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from bubble.cachefile import CacheFolder
-from bubble.composition import compose
+from bubble.composition import write_view
 from bubble.supply import serve_views
 from packageformat.layout import unpack_frame
 from packageformat.limits import BLOCK_SIZE
@@ -29,7 +29,7 @@ class LocalSupplier:
         self.brought = 0  # blocks asked for and brought
         self.stored_bytes = 0  # of the frames that were read for them
 
-    async def bring(self, layer: bytes, block: int, urgency: int) -> None:
+    async def bring(self, layer: bytes, block: int, pages: int, urgency: int) -> None:
         """Put `block` of the package `layer`, and what shares its frame, into the cache.
 
         Raises:
@@ -70,9 +70,9 @@ class LocalSupplier:
 
 
 def write_view_image(files: Sequence[PackageFile], path: Path) -> None:
-    """Write the view image of a stack, bottom first, to `path`."""
+    """Write the view image of a stack, bottom first, to `path`, and what belongs to it beside that."""
     packages = [file.package for file in files]
-    path.write_bytes(compose([(one.version_id, one.tree, one.block_ids) for one in packages]))
+    write_view(path, [(one.version_id, one.tree, one.block_ids) for one in packages])
 
 
 @contextmanager

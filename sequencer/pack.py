@@ -101,8 +101,17 @@ def write_text(path: Path, text: str) -> None:
     Raises:
         StorageError: the disk is full or read-only.
     """
+    write_bytes(path, text.encode("utf-8", "backslashreplace"))
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Write a small file whole or not at all.
+
+    Raises:
+        StorageError: the disk is full or read-only.
+    """
     with _atomic(path) as descriptor:
-        _write(descriptor, text.encode("utf-8", "backslashreplace"))
+        _write(descriptor, data)
 
 
 def _write_frames(

@@ -214,3 +214,41 @@ class PackDisplay:
         if name not in self._tasks:
             self._tasks[name] = self._progress.add_task(name, total=max(1, total))
         self._progress.update(self._tasks[name], completed=done)
+
+
+class TrainingDisplay:
+    """A line for each run that is over, and on a terminal one that moves. A context manager."""
+
+    def __init__(self, *, quiet: bool = False) -> None:
+        self._console = Console(stderr=True)
+        self._quiet = quiet
+        self._live: Live | None = None
+        self._began = time.monotonic()
+
+    def __enter__(self) -> TrainingDisplay:
+        if self._console.is_terminal and not self._quiet:
+            self._live = Live(console=self._console, refresh_per_second=8, transient=True)
+            self._live.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._live is not None:
+            self._live.stop()
+
+    def say(self, text: str) -> None:
+        """Say what is over."""
+        seconds = time.monotonic() - self._began
+        if self._live is not None:
+            self._console.print(f"[dim]{seconds:5.0f} s[/]  {escape(text)}", highlight=False)
+        elif not self._quiet:
+            print(f"[{seconds:5.0f} s] {text}", file=sys.stderr, flush=True)  # noqa: T201
+
+    def tick(self, text: str) -> None:
+        """Say how far it is."""
+        if self._live is not None:
+            self._live.update(Text(text, style="cyan", no_wrap=True, overflow="ellipsis"))

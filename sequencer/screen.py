@@ -26,6 +26,7 @@ import Xlib.error
 from PIL import Image
 from Xlib import XK, X, Xutil
 from Xlib.ext import xtest
+from Xlib.protocol.event import ClientMessage
 
 from sequencer.errors import HostError
 
@@ -165,6 +166,14 @@ class Screen:
         if place is not None:
             self._root.warp_pointer(place[0] + place[2] // 2, place[1] + place[3] // 2)
         target.set_input_focus(X.RevertToPointerRoot, X.CurrentTime, onerror=lambda *_: None)
+        self._display.sync()
+
+    def ask_to_close(self, window: Window) -> None:
+        """Ask `window` to close, as a window manager does when its cross is clicked."""
+        target = self._display.create_resource_object("window", window.id)
+        kind, request = (self._display.intern_atom(name) for name in ("WM_PROTOCOLS", "WM_DELETE_WINDOW"))
+        message = ClientMessage(window=target, client_type=kind, data=(32, [request, X.CurrentTime, 0, 0, 0]))
+        target.send_event(message, event_mask=0, onerror=lambda *_: None)
         self._display.sync()
 
     def press(self, *keys: str) -> None:

@@ -6,6 +6,7 @@ import contextlib
 import os
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -15,6 +16,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from bubble.beginning import RECORD, find
 from bubble.cachefile import CacheFolder
 from bubble.errors import LaunchError
 from bubble.launch import BubbleSpec, encode_spec, is_running, probe
@@ -44,8 +46,13 @@ class Outcome:
     picture: Path | None = None
 
 
-def arguments_of(command: str) -> list[str]:
-    """Return the words of an Exec line without its field codes (Desktop Entry Specification).
+def arguments_of(command: str, document: str = "") -> list[str]:
+    """Return the words of an Exec line, its field codes filled in (Desktop Entry Specification).
+
+    Args:
+        command: the line.
+        document: the path that `%f`, `%F`, `%u` and `%U` stand for, at the end if none of them is there; no
+            document if empty. Other field codes are left out.
 
     Raises:
         LaunchError: it is not a command line.
@@ -56,8 +63,18 @@ def arguments_of(command: str) -> list[str]:
         raise LaunchError(
             f"not a command line: {command!r}", hint="correct the application's Exec line"
         ) from error
-    plain = [word.replace("%%", "%") for word in words if not (len(word) == 2 and word[0] == "%" != word[1])]
-    if not plain:
+    plain: list[str] = []
+    taken = not document
+    for word in words:
+        if len(word) == 2 and word[0] == "%" != word[1]:
+            if word[1] in "fFuU" and not taken:
+                plain.append(document)
+                taken = True
+        else:
+            plain.append(word.replace("%%", "%"))
+    if not taken:
+        plain.append(document)
+    if not words or not plain:
         raise LaunchError(f"an empty command line: {command!r}", hint="correct the application's Exec line")
     return plain
 
@@ -86,18 +103,19 @@ def try_package(
             display = stack.enter_context(Display())
         outcomes: list[Outcome] = []
         for application in applications:
-            with _room(scratch) as room, _supplied(files, room) as spec:
+            with room_in(scratch) as room, supplied(files, room) as spec:
                 if application.terminal or display is None:
                     outcomes.append(_try_console(application, checks.get(application.id, ""), spec, room))
                 else:
                     outcomes.append(_try_window(application, spec, display, pictures))
-                _await_end(spec)
+                end_bubble(spec)
         return outcomes
 
 
 @contextmanager
-def _room(scratch: Path) -> Iterator[Path]:
-    folder = Path(tempfile.mkdtemp(prefix="verify-", dir=scratch))
+def room_in(scratch: Path) -> Iterator[Path]:
+    """Give a new folder in `scratch`, removed on the way out."""
+    folder = Path(tempfile.mkdtemp(prefix="trial-", dir=scratch))
     try:
         yield folder
     finally:
@@ -112,8 +130,11 @@ def _open_and_retry(_: object, path: str, __: object) -> None:
 
 
 @contextmanager
-def _supplied(files: Sequence[PackageFile], room: Path) -> Iterator[BubbleSpec]:
-    """Give a bubble's description whose blocks come from the package files."""
+def supplied(files: Sequence[PackageFile], room: Path, cache: Path | None = None) -> Iterator[BubbleSpec]:
+    """Give a bubble's description whose blocks come from the package files.
+
+    They go through `cache`, or a cache in `room`.
+    """
     image = room / "view"
     write_view_image(files, image)
     (room / "state").mkdir()
@@ -121,7 +142,7 @@ def _supplied(files: Sequence[PackageFile], room: Path) -> Iterator[BubbleSpec]:
         spec = BubbleSpec(
             bubble_id=bubble_id([file.package.version_id for file in files]),
             view_image=image,
-            cache=room / "cache",
+            cache=cache or room / "cache",
             supplier=Path(runtime) / "supply",
             supplier_restart=(),
             state=room / "state",
@@ -137,8 +158,8 @@ def _try_console(application: Application, check: str, spec: BubbleSpec, room: P
     argv = arguments_of(check) if check else [*arguments_of(application.command), "--version"]
     began = time.monotonic()
     output = room / "output"
-    child = _start(spec, argv, os.environ, output)
-    code = _await(child, EXIT_S)
+    child = start_inside(spec, argv, os.environ, output)
+    code = await_exit(child, EXIT_S)
     seconds = time.monotonic() - began
     text = " ".join(output.read_text("utf-8", "replace")[:OUTPUT_MAX].split())
     told = text if code == 0 else f"{'no end' if code is None else f'exit code {code}'}: {text}"
@@ -155,7 +176,7 @@ def _try_window(
         screen.forget()
         began = time.monotonic()
         output = spec.view_image.with_name("output")
-        child = _start(spec, argv, environment, output)
+        child = start_inside(spec, argv, environment, output)
 
         def has_ended() -> bool:
             # A first process may leave others behind that show the window.
@@ -168,7 +189,7 @@ def _try_window(
         ended = child.poll()
         if ended is None:
             child.terminate()
-            _await(child, END_S)
+            await_exit(child, END_S)
     if window is not None:
         return Outcome(application.id, tuple(argv), True, seconds, window.title, picture)
     text = " ".join(output.read_text("utf-8", "replace")[-400:].split())
@@ -188,13 +209,20 @@ def _picture(
     return path
 
 
-def _start(
-    spec: BubbleSpec, argv: Sequence[str], environment: Mapping[str, str], output: Path
+def start_inside(
+    spec: BubbleSpec,
+    argv: Sequence[str],
+    environment: Mapping[str, str],
+    output: Path,
+    files: Sequence[Path] = (),
 ) -> subprocess.Popen[bytes]:
-    """Start `argv` in the bubble in a process of its own; its output goes to the file `output`."""
+    """Start `argv` in the bubble in a process of its own; its output goes to the file `output`.
+
+    `files` are seen inside, at their own paths.
+    """
     with output.open("wb") as written:
         child = subprocess.Popen(
-            [sys.executable, "-m", "sequencer.trialstart", *argv],
+            [sys.executable, "-m", "sequencer.trialstart", str(len(files)), *map(str, files), *argv],
             stdin=subprocess.PIPE,
             stdout=written,
             stderr=written,
@@ -207,7 +235,7 @@ def _start(
     return child
 
 
-def _await(child: subprocess.Popen[bytes], seconds: float) -> int | None:
+def await_exit(child: subprocess.Popen[bytes], seconds: float) -> int | None:
     """Return the child's exit code; after `seconds` it is killed, and None returned."""
     try:
         return child.wait(seconds)
@@ -217,8 +245,24 @@ def _await(child: subprocess.Popen[bytes], seconds: float) -> int | None:
         return None
 
 
-def _await_end(spec: BubbleSpec) -> None:
-    """Wait until nothing runs in the bubble any more."""
-    deadline = time.monotonic() + END_S
-    while is_running(spec.state) and time.monotonic() < deadline:
-        time.sleep(0.05)
+def end_bubble(spec: BubbleSpec, patience: float = END_S) -> None:
+    """Wait until nothing runs in the bubble any more; what runs on after `patience` seconds is killed.
+
+    Raises:
+        LaunchError: it does not end even so.
+    """
+    for seconds, forced in ((patience, False), (END_S, True)):
+        found = find(spec.state / RECORD)
+        if found is not None:
+            with contextlib.suppress(ProcessLookupError):
+                if forced:  # process 1 takes all others with it
+                    signal.pidfd_send_signal(found[1], signal.SIGKILL)
+            os.close(found[1])
+        deadline = time.monotonic() + seconds
+        while is_running(spec.state):
+            if time.monotonic() >= deadline:
+                break
+            time.sleep(0.05)
+        else:
+            return
+    raise LaunchError(f"the bubble in {spec.state} does not end", hint="look for a process in state D")

@@ -31,22 +31,33 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from bubble.cachefile import CacheFolder
-from bubble.composition import compose
+from bubble.composition import write_view
+from bubble.layerimage import load_layer
 from bubble.supplymessage import Message, Word, decode_message, encode_message
-from bubble.viewimage import load
+from bubble.viewimage import decode_view
 from packageformat.compression import compress, decompress
+from packageformat.delta import PREAMBLE as DELTA_PREAMBLE
+from packageformat.delta import (
+    DeltaFrame,
+    PageNumbers,
+    decode_delta,
+    delta_head_size,
+    read_region,
+    unpack_delta_frame,
+)
 from packageformat.encoding import decode, encode
 from packageformat.errors import FormatError
 from packageformat.hashing import digest
 from packageformat.header import CHECKSUM_OFFSET, HEADER_SIZE, Section
 from packageformat.launchpack import PREAMBLE as PACK_PREAMBLE
+from packageformat.launchprofile import PREAMBLE as PROFILE_PREAMBLE
 from packageformat.limits import BLOCK_SIZE, MEMORY_FACTOR, MEMORY_FIXED, PACK_DIRECTORY_BYTES_MAX
 from packageformat.manifest import encode_manifest
 from packageformat.pointer import decode_pointer
 from packageformat.signed import open_sealed, seal
 from tests.vectors import make
 from tests.vectors.parsers import PARSERS
-from tests.vectors.sample import SAMPLE, SERVER, SERVER_SEED, package_file
+from tests.vectors.sample import OLD, SAMPLE, SERVER, SERVER_SEED, package_file
 
 MEMORY_SAMPLE = 50
 """One input of so many is measured: tracemalloc costs several times the parsing."""
@@ -188,8 +199,11 @@ def targets(folder: Path) -> list[Target]:
     manifest, pack = SAMPLE.package.manifest, good["pack.bin"]
     directory_end = PACK_PREAMBLE.size + PACK_PREAMBLE.unpack_from(pack)[3]
     plain_directory = decompress(pack[PACK_PREAMBLE.size : directory_end], PACK_PREAMBLE.unpack_from(pack)[4])
+    profile_plain = PROFILE_PREAMBLE.unpack_from(good["profile.bin"])[4]
     frame = b"".join(SAMPLE.blocks[block] for block in SAMPLE.package.layout.blocks(3))
-    image = compose([(SAMPLE.package.version_id, SAMPLE.package.tree, SAMPLE.package.block_ids)])
+    write_view(folder / "view", [(SAMPLE.package.version_id, SAMPLE.package.tree, SAMPLE.package.block_ids)])
+    image = (folder / "view").read_bytes()
+    layer = (folder / "view.0.layer").read_bytes()
     messages = tuple(encode_message(Message(word)) for word in Word)
 
     def with_header_checksum(header: bytes) -> bytes:
@@ -207,12 +221,34 @@ def targets(folder: Path) -> list[Target]:
             PACK_PREAMBLE.pack(*PACK_PREAMBLE.unpack_from(pack)[:3], *sizes) + packed + pack[directory_end:]
         )
 
+    def with_profile_preamble(document: bytes) -> bytes:
+        stored = compress(document, 19)  # as our writer, so that what is accepted must come back the same
+        sizes = (len(stored), len(document), digest(stored))
+        return PROFILE_PREAMBLE.pack(*PROFILE_PREAMBLE.unpack_from(good["profile.bin"])[:3], *sizes) + stored
+
+    delta = good["delta.bin"]
+    delta_end = DELTA_PREAMBLE.size + DELTA_PREAMBLE.unpack_from(delta)[3]
+    plain_delta = decompress(delta[DELTA_PREAMBLE.size : delta_end], DELTA_PREAMBLE.unpack_from(delta)[4])
+    delta_frame, region, delta_payload = sample_delta_frame(delta)
+
+    def with_delta_directory(data: bytes) -> bytes:
+        packed = compress(data, 1)
+        sizes = (len(packed), len(data), digest(packed))
+        return (
+            DELTA_PREAMBLE.pack(*DELTA_PREAMBLE.unpack_from(delta)[:3], *sizes) + packed + delta[delta_end:]
+        )
+
+    def read_delta_frame(stored: bytes) -> object:
+        package = SAMPLE.package
+        return unpack_delta_frame(delta_frame, package.tree, package.block_id, stored, region)
+
     def read_sealed(envelope: bytes) -> object:
         return decode_pointer(open_sealed("pointer", envelope, {SERVER})[0])
 
     found = [
         Target(name, weight, (good[file],), PARSERS[name], structured=structured, vector=name)
         for name, file, weight, structured in (
+            ("delta", "delta.bin", 4, False),
             ("encoding", "encoding.bin", 12, True),
             ("envelope", "envelope.bin", 6, True),
             ("frame", "frame.bin", 6, False),
@@ -221,6 +257,7 @@ def targets(folder: Path) -> list[Target]:
             ("pack", "pack.bin", 4, False),
             ("package", "package.ovp", 4, False),
             ("pointer", "pointer.bin", 8, True),
+            ("profile", "profile.bin", 4, False),
             ("publishing", "publishing.bin", 8, True),
             ("tree", "tree.bin", 16, False),
         )
@@ -269,6 +306,25 @@ def targets(folder: Path) -> list[Target]:
             structured=True,
             vector="pack",
         ),
+        Target(
+            "profile-document",
+            8,
+            (decompress(good["profile.bin"][PROFILE_PREAMBLE.size :], profile_plain),),
+            PARSERS["profile"],
+            with_profile_preamble,
+            structured=True,
+            vector="profile",
+        ),
+        Target(
+            "delta-directory",
+            6,
+            (plain_delta,),
+            PARSERS["delta"],
+            with_delta_directory,
+            structured=True,
+            vector="delta",
+        ),
+        Target("delta-frame", 4, (delta_payload,), read_delta_frame, lambda data: compress(data, 1, region)),
         Target("frame-plain", 3, (frame,), PARSERS["frame"], lambda data: compress(data, 1), vector="frame"),
         Target(
             "envelope-pointer",
@@ -278,12 +334,28 @@ def targets(folder: Path) -> list[Target]:
             lambda data: seal("pointer", data, SERVER_SEED),
             structured=True,
         ),
-        Target("bubble-view-image", 4, (image,), load),
-        Target("bubble-view-image-columns", 5, (image[:-32],), load, lambda data: data + digest(data)),
+        Target("bubble-view-image", 2, (image,), decode_view),
+        Target("bubble-view-image-inside", 3, (image[:-32],), decode_view, lambda data: data + digest(data)),
+        Target("bubble-layer-image", 2, (layer,), load_layer),
+        Target("bubble-layer-image-columns", 4, (layer[:-32],), load_layer, lambda data: data + digest(data)),
         Target("bubble-supply-message", 5, messages, decode_message),
         cache_map_target(folder),
     ]
     return found
+
+
+def sample_delta_frame(made: bytes) -> tuple[DeltaFrame, bytes, bytes]:
+    """Return a frame of the sample's delta with segments, its region, and what is in it once decompressed."""
+    package, pages = SAMPLE.package, PageNumbers(OLD.tree)
+    head = made[: delta_head_size(made)]
+    delta = decode_delta(head, package.tree, package.version_id, pages, OLD.version_id)
+    number = next(index for index, frame in enumerate(delta.directory.frames) if frame.segments)
+    frame = delta.directory.frames[number]
+    region = read_region(frame, pages, lambda block, start, end: OLD.read_block(block)[start:end])
+    assert region is not None
+    offset, size = delta.place(number)
+    plain = 2 * len(frame.blocks) + 8 * frame.segments + sum(map(package.tree.block_size, frame.blocks))
+    return frame, region, decompress(made[offset : offset + size], plain, region)
 
 
 def cache_map_target(folder: Path) -> Target:

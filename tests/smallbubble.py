@@ -11,6 +11,7 @@ import contextlib
 import json
 import os
 import shutil
+import stat
 import subprocess
 import sys
 import time
@@ -21,10 +22,10 @@ from pathlib import Path
 from typing import Any
 
 from bubble.cachefile import CacheFolder
-from bubble.composition import compose
+from bubble.composition import write_view
 from bubble.spec import BubbleSpec, encode_spec
 from bubble.supply import serve_views
-from bubble.viewimage import ViewImage, load
+from bubble.viewimage import ROOT, Content, ViewImage, load
 from packageformat.entry import Kind, Node
 from packageformat.hashing import block_id, digest
 from packageformat.policy import Policy
@@ -182,8 +183,9 @@ class Stand:
         identity = bubble_id([layer.version_id for layer in layers])
         place = self.folder / identity.hex()[:12]
         place.mkdir(exist_ok=True)
-        image = compose([(layer.version_id, layer.tree, layer.block_ids) for layer in layers])
-        (place / "image").write_bytes(image)
+        image = write_view(
+            place / "image", [(layer.version_id, layer.tree, layer.block_ids) for layer in layers]
+        )
         source = {
             layer.version_id.hex(): [
                 [_place(layer.data[layer.tree.path(entry)]), offset, layer.tree.block_size(block)]
@@ -207,7 +209,7 @@ class Stand:
             hidden=(self.folder,),
         )
         spec = replace(spec, **changes)
-        for path in (place, place / "image", place / "source.json"):
+        for path in (place, *image, place / "source.json"):
             os.chown(path, self.account.uid, self.account.gid)
         return Bubble(self, spec, place)
 
@@ -292,10 +294,11 @@ class Bubble:
     def content_file(self, path: str) -> Path:
         """Return the cache file of a file of the bubble."""
         image = load(self.spec.view_image.read_bytes())
-        entry = image.find(path.encode())
-        assert entry is not None, path
-        content = image.content(image.payloads[image.inodes[entry]])
-        return CacheFolder(self.spec.cache).place(content.content_id)
+        node = image.find(path.encode())
+        assert node is not None, path
+        name = image.content_id(image.content(node))
+        assert name is not None
+        return CacheFolder(self.spec.cache).place(name)
 
 
 @contextmanager
@@ -315,6 +318,15 @@ def stand(account: Account) -> Iterator[Stand]:
         shutil.rmtree(account.runtime / "m", ignore_errors=True)  # what killed views did not remove
 
 
+def contents_of(image: ViewImage, folder: int = ROOT) -> Iterator[Content]:
+    """Yield every content that a view shows, of a file with several names once for each."""
+    for _, node in image.children(folder):
+        if stat.S_ISDIR(image.mode(node)):
+            yield from contents_of(image, node)
+        elif stat.S_ISREG(image.mode(node)) and image.size(node):
+            yield image.content(node)
+
+
 class SourceSupplier:
     """Brings blocks from the files that they were made of. Options: delay=SECONDS, refuse=PATH, log=FILE."""
 
@@ -328,35 +340,36 @@ class SourceSupplier:
         self.source = source
         self.cache = cache
         self.places = {}
-        for number in range(image.content_count):
-            content = image.content(number)
+        for content in contents_of(image):
+            name = image.content_id(content)
+            assert name is not None
             for block in range(content.block_count):
-                self.places[content.layer, content.layer_first_block + block] = (content, block)
+                self.places[content.layer, content.layer_first_block + block] = (name, content.size, block)
         self.delay = float(options.get("delay", "0"))
         self.refuse = options.get("refuse")
         self.damage = int(options.get("damage", "0"))
         self.record = Path(options["log"]) if "log" in options else None
 
-    async def bring(self, layer: bytes, block: int, urgency: int) -> None:
+    async def bring(self, layer: bytes, block: int, pages: int, urgency: int) -> None:
         place, offset, size = self.source[layer.hex()][block]
         if self.refuse is not None and (self.refuse == "*" or place.endswith(self.refuse)):
             raise OSError(5, "offline")
         if self.delay:
             await asyncio.sleep(self.delay)
         data = bytes.fromhex(place[4:]) if place.startswith("hex:") else Path(place)
-        content, number = self.places[layer, block]
+        name, content_size, number = self.places[layer, block]
         plain = _piece(data, offset, size)
         if self.damage:
             self.damage -= 1
             plain = bytes([plain[0] ^ 1]) + plain[1:]
-        self.cache.create(content.content_id, content.size).write_block(number, plain)
+        self.cache.create(name, content_size).write_block(number, plain)
         if self.record:
             with self.record.open("a") as record:
                 print(layer.hex(), block, file=record)
 
     async def damaged(self, layer: bytes, block: int) -> None:
-        content, number = self.places[layer, block]
-        self.cache.create(content.content_id, content.size).forget_block(number)
+        name, content_size, number = self.places[layer, block]
+        self.cache.create(name, content_size).forget_block(number)
 
 
 async def _supply(socket_path: Path, image: ViewImage, supplier: SourceSupplier) -> None:

@@ -18,10 +18,13 @@ from typing import Any
 
 from packageformat.columns import PREAMBLE as TREE_PREAMBLE
 from packageformat.columns import encode_columns
-from packageformat.compression import compress
-from packageformat.encoding import encode
+from packageformat.compression import compress, decompress
+from packageformat.delta import PREAMBLE as DELTA_PREAMBLE
+from packageformat.encoding import decode, encode
 from packageformat.hashing import digest
 from packageformat.header import CHECKSUM_OFFSET, HEADER_SIZE, Section
+from packageformat.launchprofile import PREAMBLE as PROFILE_PREAMBLE
+from packageformat.launchprofile import encode_profiles
 from packageformat.layout import PREAMBLE as LAYOUT_PREAMBLE
 from packageformat.layout import encode_layout
 from packageformat.limits import BLOCK_SIZE, FILE_SIZE_MAX, TREE_BYTES_MAX
@@ -36,8 +39,10 @@ from tests.vectors.sample import (
     SAMPLE,
     SEED,
     SERVER_SEED,
+    make_delta,
     make_pack,
     make_pointer,
+    make_profiles,
     make_publishing,
     package_file,
 )
@@ -49,6 +54,7 @@ TREE = SAMPLE.package.tree
 def good() -> dict[str, bytes]:
     """Return the good vectors by file name."""
     return {
+        "delta.bin": make_delta(),
         "encoding.bin": encode((None, True, -1, 2**63, "text", b"bytes", ((), (1,)))),
         "envelope.bin": seal("pointer", encode_pointer(make_pointer()), SERVER_SEED),
         "frame.bin": SAMPLE.frames[FRAME],
@@ -57,6 +63,7 @@ def good() -> dict[str, bytes]:
         "pack.bin": make_pack(),
         "package.ovp": SAMPLE.file,
         "pointer.bin": encode_pointer(make_pointer()),
+        "profile.bin": encode_profiles(make_profiles()),
         "publishing.bin": encode_publishing(make_publishing()),
         "tree.bin": encode_tree(TREE),
     }
@@ -314,6 +321,69 @@ def bad_storage() -> dict[str, bytes]:
     }
 
 
+def bad_profiles() -> dict[str, bytes]:
+    """Return launch profiles that are none."""
+    from packageformat.compression import decompress
+    from packageformat.encoding import decode
+
+    whole = encode_profiles(make_profiles())
+    preamble, stored = PROFILE_PREAMBLE.unpack_from(whole), whole[PROFILE_PREAMBLE.size :]
+    document = decode(decompress(stored, preamble[4]), max_bytes=1 << 20)
+    assert isinstance(document, tuple)
+    profile = document[2][0]
+
+    def packed(plain: bytes, plain_size: int | None = None) -> bytes:
+        body = compress(plain, 19)
+        size = len(plain) if plain_size is None else plain_size
+        return PROFILE_PREAMBLE.pack(*preamble[:3], len(body), size, digest(body)) + body
+
+    def changed(field: int, value: Any) -> bytes:
+        fields = (*profile[:field], value, *profile[field + 1 :])
+        return packed(encode((*document[:2], (fields,))))
+
+    def touches(first_pages: list[int], counts: list[int], contents: list[int]) -> bytes:
+        number = len(contents)
+        columns = [struct.pack(f"<{number}I", *column) for column in (contents, first_pages, counts)]
+        fields = (*profile[:7], *columns, bytes(4 * number), bytes(number), 0)
+        return packed(encode((*document[:2], (fields,))))
+
+    return {
+        "profile-empty.bin": b"",
+        "profile-cut-short.bin": whole[:-1],
+        "profile-goes-on.bin": whole + b"\0",
+        "profile-wrong-magic.bin": b"OVPPROF2" + whole[8:],
+        "profile-newer-format.bin": whole[:8] + b"\2" + whole[9:],
+        "profile-zeros-that-are-none.bin": whole[:25] + b"\1" + whole[26:],
+        "profile-damaged.bin": whole[:-1] + bytes([whole[-1] ^ 1]),
+        "profile-of-billions.bin": PROFILE_PREAMBLE.pack(*preamble[:3], 2**32 - 1, 2**32 - 1, preamble[5])
+        + stored,
+        "profile-bomb.bin": packed(bytes(64 << 20), 32 << 20),
+        "profile-bomb-declared.bin": packed(bytes(64 << 20)),
+        "profile-of-nothing.bin": packed(b""),
+        "profile-is-a-number.bin": packed(encode(1)),
+        "profile-application-twice.bin": packed(encode((*document[:2], (profile, profile)))),
+        "profile-application-climbs.bin": changed(0, "../x"),
+        "profile-bubble-short.bin": changed(1, bytes(31)),
+        "profile-without-runs.bin": changed(2, ()),
+        "profile-run-with-newline.bin": changed(2, (("a\nb", 1), ("b", 1))),
+        "profile-file-twice.bin": changed(3, profile[3][:32] * 3),
+        "profile-file-without-id.bin": changed(3, profile[3][:-32]),
+        "profile-file-of-no-bytes.bin": changed(4, bytes(8) + profile[4][8:]),
+        "profile-file-too-large.bin": changed(4, struct.pack("<Q", FILE_SIZE_MAX + 1) + profile[4][8:]),
+        "profile-path-climbs.bin": changed(6, b"../" + profile[6][3:]),
+        "profile-paths-left-over.bin": changed(6, profile[6] + b"x"),
+        "profile-column-cut-short.bin": changed(8, profile[8][:-1]),
+        "profile-columns-of-different-length.bin": changed(8, profile[8][:-4]),
+        "profile-run-that-is-not-there.bin": changed(11, b"\2" + profile[11][1:]),
+        "profile-window-beyond-the-end.bin": changed(12, 6),
+        "profile-touch-of-no-file.bin": touches([0], [1], [3]),
+        "profile-touch-of-no-pages.bin": touches([0], [0], [0]),
+        "profile-touch-beyond-the-file.bin": touches([36], [2], [0]),
+        "profile-touch-of-billions.bin": touches([2**32 - 1], [2**32 - 1], [0]),
+        "profile-page-twice.bin": touches([0, 5, 3], [4, 1, 2], [0, 0, 0]),
+    }
+
+
 def _without_content_size() -> bytes:
     import zstandard
 
@@ -335,9 +405,57 @@ def _without_desktop_file() -> bytes:
     )
 
 
+def bad_deltas() -> dict[str, bytes]:
+    """Return deltas that are none."""
+    delta = make_delta()
+    stored, plain = DELTA_PREAMBLE.unpack_from(delta)[3:5]
+    end = DELTA_PREAMBLE.size + stored
+    frames = delta[end:]
+    fields = decode(decompress(delta[DELTA_PREAMBLE.size : end], plain), max_bytes=1 << 20)
+    assert isinstance(fields, tuple)
+
+    def with_field(number: int, value: Any) -> bytes:
+        directory = encode((*fields[:number], value, *fields[number + 1 :]))
+        packed = compress(directory, 19)
+        preamble = DELTA_PREAMBLE.pack(b"OVPDELT1", 1, 0, len(packed), len(directory), digest(packed))
+        return preamble + packed + frames
+
+    def with_first(number: int, code: str, value: int) -> bytes:
+        column = fields[number]
+        assert isinstance(column, bytes)
+        return with_field(number, struct.pack(code, value) + column[struct.calcsize(code) :])
+
+    return {
+        "delta-empty.bin": b"",
+        "delta-cut-short.bin": delta[:-1],
+        "delta-goes-on.bin": delta + b"\0",
+        "delta-wrong-magic.bin": b"OVPDELT2" + delta[8:],
+        "delta-newer-format.bin": delta[:8] + b"\2" + delta[9:],
+        "delta-directory-of-billions.bin": delta[:12] + struct.pack("<II", 2**32 - 1, 2**32 - 1) + delta[20:],
+        "delta-directory-damaged.bin": delta[:70] + bytes([delta[70] ^ 1]) + delta[71:],
+        "delta-last-frame-damaged.bin": delta[:-1] + bytes([delta[-1] ^ 1]),
+        "delta-of-another-version.bin": with_field(1, bytes(32)),
+        "delta-of-itself.bin": with_field(1, fields[2]),
+        "delta-column-cut-short.bin": with_field(7, fields[7][:-1]),  # type: ignore[index]
+        "delta-block-missing.bin": with_field(7, fields[7][:-4]),  # type: ignore[index]
+        "delta-block-twice.bin": with_field(7, fields[7][:4] + bytes(4) + fields[7][8:]),  # type: ignore[index]
+        "delta-block-not-there.bin": with_first(7, "<i", 1 << 20),
+        "delta-block-before-the-first.bin": with_first(7, "<i", -1),
+        "delta-frame-of-no-bytes.bin": with_first(3, "<I", 0),
+        "delta-frame-of-billions.bin": with_first(3, "<I", 2**32 - 1),
+        "delta-frame-without-blocks.bin": with_first(5, "<H", 0),
+        "delta-segments-of-thousands.bin": with_first(4, "<H", 65535),
+        "delta-segments-miscounted.bin": with_first(4, "<H", 1),
+        "delta-old-pages-not-there.bin": with_first(8, "<i", 1 << 30),
+        "delta-old-pages-before-the-first.bin": with_first(8, "<i", -1),
+        "delta-old-pages-too-many.bin": with_first(9, "<H", 65535),
+        "delta-old-pages-of-none.bin": with_first(9, "<H", 0),
+    }
+
+
 def bad() -> dict[str, bytes]:
     """Return the bad vectors by file name; the name says what is wrong."""
-    return bad_trees() | bad_encodings() | bad_documents() | bad_storage()
+    return bad_trees() | bad_deltas() | bad_encodings() | bad_documents() | bad_storage() | bad_profiles()
 
 
 def write(folder: Path, vectors: Mapping[str, bytes]) -> None:

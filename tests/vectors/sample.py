@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from packageformat.application import Application, Icon
 from packageformat.compression import compress
+from packageformat.deltabuild import DeltaSide, build_delta
 from packageformat.hashing import block_id, digest
 from packageformat.hashtree import root, split
 from packageformat.header import Section, encode_header, header_of_sizes
 from packageformat.launchpack import PackExtent, PackLayer, PackSource, build_pack
+from packageformat.launchprofile import LaunchProfile, PackageProfiles, ProfileContent, ProfileRun, Touch
 from packageformat.layout import Layout, encode_frame, encode_layout, plan_frames
 from packageformat.limits import BLOCK_SIZE
 from packageformat.manifest import Manifest, encode_manifest, version_id
@@ -168,6 +170,72 @@ def make_pack() -> bytes:
     """Return a launch pack of the sample."""
     source = PackSource(SAMPLE.package.version_id, SAMPLE.package.tree, SAMPLE.package.block_ids)
     return build_pack("org.example.Calculator", [source], EXTENTS, lambda _layer, block: SAMPLE.blocks[block])
+
+
+def make_profiles() -> PackageProfiles:
+    """Return launch profiles of the sample, of its application and of one that was never started."""
+    tree = SAMPLE.package.tree
+    contents: list[ProfileContent] = []
+    for path in (
+        b"usr/bin/calculator",
+        b"usr/share/applications/calculator.desktop",
+        b"usr/share/calculator/digits",
+    ):
+        entry = tree.find(path)
+        assert entry is not None
+        contents.append(ProfileContent(SAMPLE.package.content_id(entry), tree.sizes[entry], path))
+    profile = LaunchProfile(
+        application="org.example.Calculator",
+        bubble_id=bubble_id([SAMPLE.package.version_id]),
+        runs=(ProfileRun("first launch", 812), ProfileRun("opening text/x-sum \N{ABACUS}", 640)),
+        contents=tuple(contents),
+        touches=(
+            Touch(0, 3, 2, 0, 0),
+            Touch(1, 0, 1, 15, 0),
+            Touch(2, 0, 3, 400, 1),
+            Touch(0, 15, 20, 1200, 0),
+            Touch(0, 0, 2, 1201, 1),
+        ),
+        window_touches=3,
+    )
+    never = LaunchProfile("never", profile.bubble_id, profile.runs[:1], (), (), 0)
+    return PackageProfiles(SAMPLE.package.version_id, (profile, never))
+
+
+def old_contents() -> dict[bytes, bytes]:
+    """Return what the version before the sample had: addresses that moved, a piece more, a file less."""
+    contents = dict(CONTENTS)
+    program = bytearray(contents[b"usr/bin/calculator"])
+    for place in range(0, len(program) - 1, 997):
+        program[place] = (program[place] + 16) % 256
+    contents[b"usr/bin/calculator"] = bytes(program[:70_000]) + b"gone" * 50 + bytes(program[70_000:])
+    contents[b"usr/share/applications/calculator.desktop"] += b"Icon=calculator\n"
+    del contents[b"usr/share/icons/calculator.svg"]
+    contents[b"usr/share/calculator/empty"] = b"no longer"
+    return contents
+
+
+def delta_side(version: bytes, contents: dict[bytes, bytes]) -> DeltaSide:
+    """Return a version with these files as a delta's side."""
+    nodes = {path: replace(NODES[path], size=len(plain)) for path, plain in contents.items()}
+    folders = {path: node for path, node in NODES.items() if node.kind == Kind.FOLDER}
+    links = {path: node for path, node in NODES.items() if node.kind == Kind.HARDLINK}
+    tree = build_tree(folders | nodes | links)
+    blocks = plain_blocks(tree, contents)
+    return DeltaSide(version, tree, b"".join(map(block_id, blocks)), blocks.__getitem__)
+
+
+OLD = delta_side(digest(b"the version before"), old_contents())
+NEW = DeltaSide(
+    SAMPLE.package.version_id, SAMPLE.package.tree, SAMPLE.package.block_ids, SAMPLE.blocks.__getitem__
+)
+
+
+def make_delta() -> bytes:
+    """Return the delta from the version before to the sample."""
+    return build_delta(
+        OLD, NEW, lambda block: SAMPLE.package.layout.place(SAMPLE.package.layout.frame_of(block))[1]
+    )
 
 
 def make_pointer() -> Pointer:

@@ -14,7 +14,7 @@ from appclient.signin import SignIn
 from appclient.workflow import Seen
 from packageformat.errors import FormatError, SignatureError, UnsupportedError
 from packageformat.header import HEADER_SIZE, decode_header
-from packageformat.package import Package, PackageParser
+from packageformat.package import Package, PackageParser, complete, front_extent
 from packageformat.pointer import Pointer, encode_pointer
 from packageformat.policy import Policy
 from packageformat.publishing import Published, Publishing, encode_publishing
@@ -126,11 +126,34 @@ def test_generations_only_grow(editor: BuiltPackage) -> None:
     assert seen.with_publishing(PUBLISHING).with_publishing(replace(PUBLISHING, generation=2)).publishing == 7
 
 
-def test_a_head_of_another_version_is_refused(editor: BuiltPackage, runtime: BuiltPackage) -> None:
+def front_of(built: BuiltPackage) -> bytes:
+    offset, size = front_extent(pointer_of(built).header)
+    return built.path.read_bytes()[offset : offset + size]
+
+
+def test_a_front_of_another_version_is_refused(editor: BuiltPackage, runtime: BuiltPackage) -> None:
     wrong = replace(pointer_of(runtime), version_id=editor.version_id)
-    parser = workflow.head_parser(wrong, SIGNIN)
     with pytest.raises(FormatError, match="expected"):
-        parser.feed(0, runtime.path.read_bytes())
+        workflow.accept_front(wrong, front_of(runtime), SIGNIN, "amd64")
+
+
+def test_a_front_tells_what_the_whole_head_tells_and_the_rest_completes_it(editor: BuiltPackage) -> None:
+    front = front_of(editor)
+    outline = workflow.accept_front(pointer_of(editor), front, SIGNIN, "amd64")
+    whole = package_of(editor)
+    assert (outline.manifest, outline.tree) == (whole.manifest, whole.tree)
+    head = editor.path.read_bytes()[: whole.header.head_size]
+    rest = head[HEADER_SIZE + len(front) :]
+    package = complete(outline, front, rest)
+    assert (package.block_ids, package.layout) == (whole.block_ids, whole.layout)
+    with pytest.raises(FormatError, match="damaged"):
+        complete(outline, front, rest[:-1] + bytes([rest[-1] ^ 1]))
+    with pytest.raises(FormatError, match="damaged"):
+        complete(outline, front, rest[:-1])
+    stored = workflow.accept_stored_front(head[: HEADER_SIZE + len(front)], editor.version_id, SIGNIN)
+    assert stored == outline
+    with pytest.raises(FormatError):
+        workflow.accept_stored_front(head[: HEADER_SIZE + len(front) - 1], editor.version_id, SIGNIN)
 
 
 def test_with_pinned_publishers_no_other_is_accepted(editor: BuiltPackage) -> None:
@@ -148,27 +171,27 @@ def test_a_head_cut_short_is_refused(editor: BuiltPackage) -> None:
 
 
 def test_another_layout_than_the_pointers_is_refused(editor: BuiltPackage, runtime: BuiltPackage) -> None:
-    with pytest.raises(FormatError, match="laid out"):
-        workflow.accept_head(package_of(editor), pointer_of(runtime), "amd64")
+    with pytest.raises(FormatError):
+        workflow.accept_front(pointer_of(runtime), front_of(editor), SIGNIN, "amd64")
 
 
 def test_a_package_for_another_machine_is_refused(tmp_path: Path) -> None:
     other = build_package(tmp_path, "other", {"a": b"a"}, architecture="arm64")
     with pytest.raises(UnsupportedError):
-        workflow.accept_head(package_of(other), pointer_of(other), "amd64")
+        workflow.accept_front(pointer_of(other), front_of(other), SIGNIN, "amd64")
 
 
 def test_a_stack_is_what_the_publishers_required(
     tmp_path: Path, editor: BuiltPackage, runtime: BuiltPackage
 ) -> None:
-    layers = {built.version_id: package_of(built) for built in (editor, runtime)}
-    assert [package.manifest.name for package in workflow.check_stack(published(editor), layers)] == [
+    layers = {built.version_id: package_of(built).manifest for built in (editor, runtime)}
+    assert [manifest.name for manifest in workflow.check_stack(published(editor), layers)] == [
         "base",
         "editor",
     ]
     other = build_package(tmp_path, "evil", {"lib/a": b"b"}, kind="runtime")
     swapped = replace(published(editor), stack=(other.version_id, editor.version_id))
     with pytest.raises(SignatureError, match="other runtimes"):
-        workflow.check_stack(swapped, {**layers, other.version_id: package_of(other)})
+        workflow.check_stack(swapped, {**layers, other.version_id: package_of(other).manifest})
     with pytest.raises(FormatError, match="another name"):
         workflow.check_stack(replace(published(editor), name="painter"), layers)

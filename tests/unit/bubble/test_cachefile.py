@@ -8,7 +8,7 @@ from pathlib import Path
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bubble.cachefile import CacheFolder, page_mask
+from bubble.cachefile import CacheFolder, PresenceMap, page_mask
 from packageformat.hashing import digest, page_hashes
 from packageformat.limits import BLOCK_SIZE, PAGE_SIZE
 
@@ -150,3 +150,43 @@ def test_many_writers_of_one_content_lose_nothing(tmp_path):
         assert file is not None
         assert file.complete
         assert file.place.read_bytes() == plain
+
+
+def test_pages_of_many_blocks_are_written_at_once_and_seen_by_an_open_map(tmp_path):
+    size = 3 * BLOCK_SIZE + 5000
+    plain = bytes(range(256)) * (size // 256 + 1)
+    blocks = [plain[start : min(start + BLOCK_SIZE, size)] for start in range(0, size, BLOCK_SIZE)]
+    file = CacheFolder(tmp_path).create(b"m" * 32, size)
+    presence = PresenceMap.of(file.place, size)
+    assert presence is not None
+    wanted = {0: (0, 1, 5), 2: (15,), 3: (0, 1)}
+    file.write_many(
+        {
+            block: (
+                page_hashes(blocks[block]),
+                {page: blocks[block][page * PAGE_SIZE : (page + 1) * PAGE_SIZE] for page in pages},
+            )
+            for block, pages in wanted.items()
+        }
+    )
+    for block in range(4):
+        assert presence.pages(block) == sum(1 << page for page in wanted.get(block, ()))
+        assert file.pages_of(block) == presence.pages(block)
+    assert presence.hashes(2) == page_hashes(blocks[2]) == file.hashes_of(2)
+    assert not presence.is_gone
+    for block, whole in enumerate(blocks):
+        file.write_block(block, whole)
+    assert presence.is_gone and file.complete and file.hashes_of(0) is None
+    assert file.place.read_bytes() == plain[:size]
+
+
+def test_a_small_file_whose_pages_all_come_at_once_never_has_a_map(tmp_path):
+    file = CacheFolder(tmp_path).create(b"s" * 32, 5000)
+    plain = b"x" * 5000
+    file.write_many({0: (page_hashes(plain), {0: plain[:PAGE_SIZE], 1: plain[PAGE_SIZE:]})})
+    assert file.complete and PresenceMap.of(file.place, 5000) is None
+    other = CacheFolder(tmp_path).create(b"t" * 32, 5000)
+    other.write_many({0: (page_hashes(plain), {1: plain[PAGE_SIZE:]})})
+    assert other.pages_of(0) == 0b10 and not other.complete
+    other.write_many({0: (page_hashes(plain), {0: plain[:PAGE_SIZE]})})
+    assert other.complete and other.place.read_bytes() == plain

@@ -16,6 +16,7 @@ u32 = st.integers(0, 2**32 - 1)
         st.sampled_from(Word),
         u32,
         u32,
+        st.integers(0, 65535),
         st.integers(0, 255),
         st.integers(0, 4095),
         st.binary(min_size=32, max_size=32),
@@ -39,3 +40,5 @@ def test_any_bytes_are_a_message_or_a_format_error(data):
 def test_what_is_out_of_bounds_is_no_message():
     with pytest.raises(FormatError):
         Message(Word.NEED, content=-1)
+    with pytest.raises(FormatError):
+        Message(Word.NEED, pages=1 << 16)

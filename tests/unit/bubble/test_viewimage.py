@@ -1,20 +1,27 @@
 from __future__ import annotations
 
+import atexit
 import errno
+import shutil
 import stat
+import tempfile
 import time
+from collections.abc import Iterator
 from hashlib import sha256
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bubble import fuse
-from bubble.composition import compose
+from bubble.blockids import write_ids
+from bubble.composition import write_view
 from bubble.fuse import Opcode
+from bubble.layerimage import load_layer
 from bubble.mountpoints import MOUNT_FILES, MOUNT_FOLDERS
 from bubble.viewfiles import ViewFiles
-from bubble.viewimage import NO_CONTENT, ViewImage, load
+from bubble.viewimage import ROOT, ViewImage, load
 from packageformat.entry import Kind, Node
 from packageformat.errors import FormatError
 from packageformat.hashing import block_id, file_content_id
@@ -52,7 +59,19 @@ def a_package() -> tuple[bytes, Tree, bytes]:
 
 
 def image_of(*packages: tuple[bytes, Tree, bytes]) -> ViewImage:
-    return load(compose(packages))
+    with tempfile.TemporaryDirectory() as folder:
+        place = Path(folder) / "image"
+        write_view(place, packages)
+        return load(place.read_bytes())
+
+
+def walk(image: ViewImage, folder: int = ROOT) -> Iterator[tuple[bytes, int]]:
+    """Yield path and node of everything that a view shows."""
+    for name, node in image.children(folder):
+        path = (image.path(folder) + b"/" if folder else b"") + name
+        yield path, node
+        if stat.S_ISDIR(image.mode(node)):
+            yield from walk(image, node)
 
 
 def test_everything_of_the_tree_is_in_the_image():
@@ -62,16 +81,22 @@ def test_everything_of_the_tree_is_in_the_image():
     other = image.find(b"/usr/bin/other")
     link = image.find(b"usr/bin/link")
     assert tool is not None and other is not None and link is not None
-    assert image.modes[tool] == stat.S_IFREG | 0o755, "set-id bits are masked"
-    assert image.inodes[other] == image.inodes[tool]
-    assert image.links[tool] == 2
+    mode, size, mtime_ns, links = image.attributes(tool)
+    assert mode == stat.S_IFREG | 0o755, "set-id bits are masked"
+    assert (size, mtime_ns) == (3 * BLOCK_SIZE - 1, 1_500_000_000_123_456_789)
+    assert other == tool
+    assert links == 2
     assert image.target(link) == b"tool"
-    content = image.content(image.payloads[image.inodes[tool]])
+    content = image.content(tool)
     first = tree.first_block(tree.find(b"usr/bin/tool") or 0)
     assert (content.size, content.layer, content.layer_first_block) == (3 * BLOCK_SIZE - 1, version, first)
-    assert content.content_id == file_content_id(content.size, ids[first * 32 : (first + 3) * 32])
-    assert image.block_id(content.first_block + 2) == ids[(first + 2) * 32 : (first + 3) * 32]
-    assert image.payloads[image.find(b"usr/bin/empty") or 0] == NO_CONTENT
+    assert image.content_id(content) == file_content_id(content.size, ids[first * 32 : (first + 3) * 32])
+    assert image.block_ids(content) == ids[first * 32 : (first + 3) * 32]
+    with pytest.raises(IndexError):
+        image.content(image.find(b"usr/bin/empty") or 0)
+    assert image.path(tool) == b"usr/bin/other", "the first name in order"
+    assert image.parent(image.find(b"usr/bin") or 0) == image.find(b"usr")
+    assert image.parent(image.find(b"usr") or 0) == ROOT
     assert image.find(b"usr/bin/nothing") is None
     assert image.find(b"usr/bin/tool/under") is None
 
@@ -79,11 +104,11 @@ def test_everything_of_the_tree_is_in_the_image():
 def test_every_place_that_a_bubble_mounts_on_is_plain():
     image = image_of(a_package())
     for path in MOUNT_FOLDERS:
-        assert stat.S_ISDIR(image.modes[image.find(path) or 0]), path
+        assert stat.S_ISDIR(image.mode(image.find(path) or 0)), path
     for path in MOUNT_FILES:
-        assert stat.S_ISREG(image.modes[image.find(path) or 0]), path
+        assert stat.S_ISREG(image.mode(image.find(path) or 0)), path
     etc = image.find(b"etc") or 0
-    assert (image.modes[etc], image.mtimes_ns[etc]) == (stat.S_IFDIR | 0o750, 42), (
+    assert (image.mode(etc), image.attributes(etc)[2]) == (stat.S_IFDIR | 0o750, 42), (
         "a package's folder keeps its own"
     )
 
@@ -125,29 +150,33 @@ def test_the_image_shows_what_the_merge_shows(layers):
     mounted = {
         b"/".join(path.split(b"/")[: n + 1]) for path in (*MOUNT_FILES, *MOUNT_FOLDERS) for n in range(4)
     }
+    shown = dict(walk(image))
+    assert shown.keys() == {merged.tree.path(index) for index in range(1, len(merged.tree))} | (
+        shown.keys() & mounted
+    )
     for index in range(1, len(merged.tree)):
         path = merged.tree.path(index)
         if path in mounted:
             continue
-        entry = image.find(path)
-        assert entry is not None
+        node = image.find(path)
+        assert node is not None and node == shown[path]
         kind = merged.tree.kinds[index]
-        assert stat.S_ISDIR(image.modes[entry]) == (kind == Kind.FOLDER)
-        assert image.modes[entry] & 0o6000 == 0
+        mode, size, _, _ = image.attributes(node)
+        assert stat.S_ISDIR(mode) == (kind == Kind.FOLDER)
+        assert mode & 0o6000 == 0
         if kind == Kind.SYMLINK:
-            assert image.target(entry) == merged.tree.target(index)
+            assert image.target(node) == merged.tree.target(index)
         if kind == Kind.FILE and merged.tree.sizes[index]:
             layer, source = merged.sources[index]
-            content = image.content(image.payloads[entry])
-            version, tree, ids = next(made for made in layers if made[0] == content.layer)
-            here = ids[content.layer_first_block * 32 :][: content.block_count * 32]
-            theirs = layers[layer][2][layers[layer][1].first_block(source) * 32 :][: content.block_count * 32]
-            assert here == theirs
-            assert (version, tree.block_count * 32) == (content.layer, len(ids))
-    for entry in range(len(image)):
-        listed = [image.name(child) for child in image.children(entry)]
-        assert listed == sorted(listed)
-        assert all(image.parents[child] == entry for child in image.children(entry))
+            assert size == merged.tree.sizes[index]
+            content = image.content(node)
+            assert content.layer == layers[layer][0]
+            assert content.layer_first_block == layers[layer][1].first_block(source)
+    again = image_of(*layers)  # a view that has been asked for nothing yet answers for the same nodes
+    for path, node in shown.items():
+        assert again.mode(node) == image.mode(node), path
+        if stat.S_ISDIR(image.mode(node)):
+            assert again.children(node) == image.children(node), path
 
 
 @given(st.data())
@@ -161,22 +190,59 @@ def test_a_damaged_image_is_refused(data):
         load(IMAGE[: data.draw(st.integers(0, len(IMAGE) - 1))])
 
 
-IMAGE = compose([a_package()])
+_PLACE = Path(tempfile.mkdtemp(prefix="millstream-test-")) / "image"
+atexit.register(shutil.rmtree, _PLACE.parent, ignore_errors=True)
+LAYER_FILE, _, _ = write_view(_PLACE, [a_package()])
+IMAGE = _PLACE.read_bytes()
 
 
-def test_twenty_five_thousand_entries_load_within_150_milliseconds():
+@given(st.data())
+def test_a_damaged_layer_image_is_refused(data):
+    layer = bytearray(LAYER_FILE.read_bytes())
+    position = data.draw(st.integers(0, len(layer) - 1))
+    layer[position] ^= data.draw(st.integers(1, 255))
+    with pytest.raises(FormatError):
+        load_layer(bytes(layer))
+
+
+def test_block_ids_become_known_while_a_view_runs(tmp_path):
+    version, tree, ids = a_package()
+    write_view(tmp_path / "image", [(version, tree, ids)])
+    table = tmp_path / "image.0.ids"
+    table.write_bytes(bytes(len(ids)))
+    image = load((tmp_path / "image").read_bytes())
+    tool = image.content(image.find(b"usr/bin/tool") or 0)
+    old = image.content(image.find(b"usr/old") or 0)
+    assert image.block_ids(tool) is None and image.content_id(tool) is None
+    first = tool.layer_first_block
+    write_ids(table, {first: ids[first * 32 : (first + 2) * 32]})
+    assert image.block_ids(tool) is None, "one of three is missing"
+    write_ids(table, {first + 2: ids[(first + 2) * 32 : (first + 3) * 32]})
+    assert image.block_ids(tool) == ids[first * 32 : (first + 3) * 32]
+    assert image.block_ids(old) is None
+
+
+def test_a_view_without_one_of_its_layers_is_refused(tmp_path):
+    write_view(tmp_path / "image", [a_package()])
+    (tmp_path / "image.0.layer").unlink()
+    with pytest.raises(FormatError, match="without one of its layers"):
+        load((tmp_path / "image").read_bytes())
+
+
+def test_twenty_five_thousand_entries_load_within_150_milliseconds(tmp_path):
     nodes = {b"usr": FOLDER}
     for folder in range(250):
         nodes[b"usr/%d" % folder] = FOLDER
         for file in range(100):
             nodes[b"usr/%d/library-%d.so" % (folder, file)] = Node(Kind.FILE, 0o644, size=70_000)
-    data = compose([package(nodes)])
+    write_view(tmp_path / "image", [package(nodes)])
+    data = (tmp_path / "image").read_bytes()
     times = []
     for _ in range(5):
         start = time.process_time()
         image = load(data)
         times.append(time.process_time() - start)
-    assert len(image) > 25_000
+    assert len(image.children(image.find(b"usr") or 0)) == 250
     assert min(times) < 0.150
 
 
@@ -212,8 +278,8 @@ def test_a_name_is_looked_up_once_and_for_ever():
 
 def test_everything_belongs_to_the_user():
     image, view = files()
-    for entry in range(len(image)):
-        _, body = ask(view, Opcode.GETATTR, entry + 1)
+    for _, node in [(b"", ROOT), *walk(image)]:
+        _, body = ask(view, Opcode.GETATTR, node + 1)
         values = fuse.ATTRIBUTES.unpack_from(body, 16)
         assert values[11:13] == (1000, 1001)
         assert values[9] & 0o6000 == 0
@@ -265,7 +331,7 @@ def test_a_node_that_does_not_exist_is_stale(node):
     assert caught.value.errno == errno.ESTALE
 
 
-def test_block_ids_that_do_not_fit_are_refused():
+def test_block_ids_that_do_not_fit_are_refused(tmp_path):
     version, tree, ids = a_package()
     with pytest.raises(FormatError, match="block ids"):
-        compose([(version, tree, ids + block_id(b"x"))])
+        write_view(tmp_path / "image", [(version, tree, ids + block_id(b"x"))])

@@ -1,0 +1,426 @@
+"""Launch packs: what a launch is going to touch, in one long response, before it is asked for.
+
+The request goes out as soon as the server has said where the pack is, while trees are fetched, the bubble is
+made and the application starts. Frames are verified (packageformat.launchpack), written to the cache, and
+told to the bubble's views, which push their pages into the kernel. A fault for a page that is about to come
+waits for it.
+
+Invariants (the loop runs one step at a time; a step ends at an await):
+
+- a bubble has one pack under way for each application; `_packs` holds it until it is done or given up;
+- a frame's waiters are settled after its pages are in the cache, or when the pack is given up;
+- memory: at most `_FRAMES_AHEAD` frames lie between the network and the writing thread.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from concurrent.futures import Executor
+from dataclasses import dataclass, field
+
+from appclient.door import Body, CapabilityExpiredError, Door
+from appclient.errors import ServerUnreachableError
+from appclient.layer import Layer
+from appclient.session import Origin
+from appclient.statistics import Tally
+from bubble.viewimage import ENTRY_BITS
+from packageformat.errors import FormatError, MillstreamError
+from packageformat.launchpack import PREAMBLE_SIZE, BlockPages, MissingHashesError, PackReader, directory_end
+from packageformat.limits import DIGEST_SIZE
+from packageformat.pointer import PackReference
+
+_log = logging.getLogger(__name__)
+
+_FRAMES_AHEAD = 16
+_GAP_BYTES = 16 << 10
+"""Frames that are here already are fetched again rather than asked around if they are no larger than this."""
+
+_REQUESTS = 3
+"""Requests at once where frames are skipped."""
+
+_TRIES = 4
+_FIRST_GUESS_MIN, _FIRST_GUESS_MAX = 32 << 10, 512 << 10
+"""Bytes asked for to have a directory, when frames may be skipped: a 48th of the pack, within these."""
+
+WAIT_SECONDS = 0.12
+"""A fault waits for a page of the pack that should be here within this time, or three round trips."""
+
+Came = list[tuple[int, int, int]]
+LayersOf = Callable[[], Awaitable[Sequence[Layer]]]
+
+
+@dataclass(slots=True, eq=False)
+class _Pack:
+    """One pack under way."""
+
+    bubble: bytes
+    reference: PackReference
+    tally: Tally
+    directory: asyncio.Future[bool]
+    reader: PackReader | None = None
+    layers: tuple[Layer, ...] = ()
+    frames_of: dict[tuple[bytes, int], list[tuple[int, int]]] = field(default_factory=dict)
+    arrivals: dict[int, asyncio.Future[None]] = field(default_factory=dict)
+    missing: set[int] = field(default_factory=set)  # frames that are still to come
+    coming: list[int] = field(default_factory=list)  # for each frame, bytes of the pack up to its end
+    received: int = 0  # bytes of the pack's stream so far
+    began: float = 0.0
+
+
+class LaunchPacks:
+    """The packs of one user's bubbles. Made and used in the agent's loop."""
+
+    def __init__(
+        self,
+        *,
+        writer: Executor,
+        complete: Callable[[bytes], Awaitable[Layer]],
+        tell: Callable[[bytes, Came], None],
+        done: Callable[[bytes, PackReference], None],
+    ) -> None:
+        """Prepare.
+
+        Args:
+            writer: one thread, which unpacks frames and writes the cache.
+            complete: returns the layer of a version with the rest of its head.
+            tell: tells the views of a bubble what has come.
+            done: is told that a pack is in the cache, all of it.
+        """
+        self._writer = writer
+        self._complete = complete
+        self._tell = tell
+        self._done = done
+        self._packs: dict[tuple[bytes, str], _Pack] = {}
+        self._tasks: asyncio.TaskGroup | None = None
+        self.round_trip = 0.02  # seconds, as last measured
+
+    def start_in(self, tasks: asyncio.TaskGroup) -> None:
+        """Use a group that somebody leaves for what runs in the background."""
+        self._tasks = tasks
+
+    @property
+    def busy(self) -> bool:
+        """Whether a pack is on its way."""
+        return bool(self._packs)
+
+    def bring(
+        self,
+        bubble: bytes,
+        reference: PackReference,
+        door: Door,
+        origin: Callable[[bool], Awaitable[Origin]],
+        layers_of: LayersOf,
+        tally: Tally,
+        *,
+        fresh: bool,
+    ) -> None:
+        """Begin to bring a pack, unless it is on its way.
+
+        Args:
+            bubble: the bubble that is launched.
+            reference: the pack, from a signed pointer.
+            door: to the server.
+            origin: where the pack can be fetched from; with True, an address newer than the last.
+            layers_of: the bubble's layers, bottom first, as soon as their outlines are verified.
+            tally: the bubble's counts.
+            fresh: nothing of the bubble's packages is here: all of the pack is wanted.
+        """
+        key = (bubble, reference.application)
+        if key in self._packs or self._tasks is None:
+            return
+        directory = asyncio.get_running_loop().create_future()
+        pack = self._packs[key] = _Pack(bubble, reference, tally, directory, began=time.monotonic())
+        task = self._tasks.create_task(self._bring(pack, door, origin, layers_of, fresh=fresh))
+        task.add_done_callback(lambda _: self._end(key))
+
+    async def expect(self, bubble: bytes, version: bytes, block: int, pages: int) -> bool:
+        """Wait for pages that a pack is about to bring; return whether one has brought them.
+
+        Returns at once with False if none will, or not soon: then they are worth a request of their own.
+        """
+        for (of, _), pack in tuple(self._packs.items()):
+            if of != bubble:
+                continue
+            if not pack.directory.done():
+                await asyncio.wait([pack.directory], timeout=2.0)
+            if not pack.directory.done() or not pack.directory.result():
+                continue
+            frames = pack.frames_of.get((version, block), ())
+            wanted = pages
+            last = -1
+            for frame, bits in frames:
+                if wanted & bits and frame in pack.missing:
+                    last = max(last, frame)
+                wanted &= ~bits
+            if last < 0 or wanted or not self._is_near(pack, last):
+                continue
+            arrival = pack.arrivals.get(last)
+            if arrival is None:
+                arrival = pack.arrivals[last] = asyncio.get_running_loop().create_future()
+            await asyncio.wait([arrival])
+            if last not in pack.missing:
+                return True
+        return False
+
+    def _is_near(self, pack: _Pack, frame: int) -> bool:
+        ahead = pack.coming[frame] - pack.received
+        rate = pack.received / max(time.monotonic() - pack.began, 0.001)
+        return ahead <= max(rate, 1 << 20) * max(WAIT_SECONDS, 3 * self.round_trip)
+
+    def _end(self, key: tuple[bytes, str]) -> None:
+        pack = self._packs.pop(key, None)
+        if pack is None:
+            return
+        if not pack.directory.done():
+            pack.directory.set_result(False)
+        for arrival in pack.arrivals.values():
+            if not arrival.done():
+                arrival.set_result(None)
+
+    async def _bring(
+        self,
+        pack: _Pack,
+        door: Door,
+        origin: Callable[[bool], Awaitable[Origin]],
+        layers_of: LayersOf,
+        *,
+        fresh: bool,
+    ) -> None:
+        digest = pack.reference.object_digest
+        again = False
+        for attempt in range(_TRIES):
+            try:
+                path = (await origin(again)).packs.get(digest)
+                if path is None:
+                    return
+                if fresh and pack.reader is None:
+                    await self._stream(pack, door, path, layers_of)
+                else:
+                    await self._fetch_missing(pack, door, path, layers_of)
+            except CapabilityExpiredError:
+                again = True
+            except MissingHashesError:
+                pass  # a frame that was thought to be here was not, wholly: now it is missing
+            except ServerUnreachableError as error:
+                _log.warning("the launch pack of %s: %s", pack.reference.application, error)
+                await asyncio.sleep(0.2 * 2**attempt)
+            except (MillstreamError, OSError) as error:
+                _log.warning("no launch pack of %s: %s", pack.reference.application, error)
+                return
+            except Exception:  # noqa: BLE001 - the launch goes on without it
+                _log.exception("no launch pack of %s: a bug", pack.reference.application)
+                return
+            else:
+                self._done(pack.bubble, pack.reference)
+                return
+
+    async def _stream(self, pack: _Pack, door: Door, path: str, layers_of: LayersOf) -> None:
+        """Bring all of a pack with one request."""
+        size = pack.reference.object_size
+        pack.tally.requests += 1
+        async with door.part(path, 0, size) as content:
+            head = await self._take(pack, door, content, PREAMBLE_SIZE)
+            head += await self._take(pack, door, content, directory_end(head) - PREAMBLE_SIZE)
+            reader = await self._open(pack, head, layers_of)
+            frames = list(range(len(reader.frame_places())))
+            await self._receive(pack, door, content, frames)
+
+    async def _fetch_missing(self, pack: _Pack, door: Door, path: str, layers_of: LayersOf) -> None:
+        """Bring the directory, then only the frames with pages that are not here."""
+        reader = pack.reader
+        if reader is None:
+            size = pack.reference.object_size
+            guess = min(size, max(_FIRST_GUESS_MIN, min(size // 48, _FIRST_GUESS_MAX)))
+            pack.tally.requests += 1
+            async with door.part(path, 0, guess) as content:
+                head = await self._take(pack, door, content, PREAMBLE_SIZE)
+                end = directory_end(head)
+                head += await self._take(pack, door, content, min(guess, end) - PREAMBLE_SIZE)
+                if end <= guess:
+                    reader = await self._open(pack, head, layers_of)
+                    places = reader.frame_places()
+                    whole = [n for n, (start, length) in enumerate(places) if start + length <= guess]
+                    await self._receive(pack, door, content, whole)
+                    rest = guess - (sum(places[whole[-1]]) if whole else end)
+                    await self._take(pack, door, content, rest)
+            if reader is None:
+                async with door.part(path, guess, end - guess) as content:
+                    head += await self._take(pack, door, content, end - guess)
+                reader = await self._open(pack, head, layers_of)
+        loop = asyncio.get_running_loop()
+        here = await loop.run_in_executor(self._writer, self._frames_here, pack)
+        for frame in here:
+            self._settle(pack, frame)
+        runs = _runs(sorted(pack.missing), reader.frame_places())
+        queue = asyncio.Semaphore(_REQUESTS)
+
+        async def fetch(run: list[int]) -> None:
+            places = reader.frame_places()
+            start = places[run[0]][0]
+            pack.tally.requests += 1
+            async with queue, door.part(path, start, sum(places[run[-1]]) - start) as content:
+                await self._receive(pack, door, content, run)
+
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                for run in runs:
+                    tasks.create_task(fetch(run))
+        except ExceptionGroup as group:
+            first: BaseException = group
+            while isinstance(first, BaseExceptionGroup):
+                first = first.exceptions[0]
+            raise first from group
+
+    async def _take(self, pack: _Pack, door: Door, content: Body, size: int) -> bytes:
+        data = await door.take(content, size) if size else b""
+        pack.received += len(data)
+        pack.tally.bytes_received += len(data)
+        pack.tally.last_fetch = time.time()
+        return data
+
+    async def _open(self, pack: _Pack, head: bytes, layers_of: LayersOf) -> PackReader:
+        """Check the directory, learn the block ids that it proves, and let faults look into it."""
+        pack.layers = tuple(await layers_of())
+        reader = PackReader([layer.in_pack for layer in pack.layers], pack.reference.application)
+        loop = asyncio.get_running_loop()
+        unnamed = await loop.run_in_executor(self._writer, _learn, reader, head, pack)
+        for version in unnamed:
+            await self._complete(version)
+        pack.reader = reader
+        places = reader.frame_places()
+        pack.coming = [start + size for start, size in places]
+        pack.missing = set(range(len(places)))
+        pack.directory.set_result(True)
+        return reader
+
+    async def _receive(self, pack: _Pack, door: Door, content: Body, frames: Sequence[int]) -> None:
+        """Take neighbouring frames from a response, and write each as the next one comes."""
+        assert pack.reader is not None
+        places = pack.reader.frame_places()
+        queue: asyncio.Queue[tuple[int, bytes] | None] = asyncio.Queue(_FRAMES_AHEAD)
+        loop = asyncio.get_running_loop()
+
+        async def write() -> None:
+            while (item := await queue.get()) is not None:
+                frame, part = item
+                came = await loop.run_in_executor(self._writer, _write, pack, frame, part)
+                self._tell(pack.bubble, came)
+                self._settle(pack, frame)
+
+        writing = asyncio.ensure_future(write())
+        try:
+            for frame in frames:
+                part = await self._take(pack, door, content, places[frame][1])
+                put = asyncio.ensure_future(queue.put((frame, part)))
+                await asyncio.wait([put, writing], return_when=asyncio.FIRST_COMPLETED)
+                if writing.done():
+                    put.cancel()
+                    break
+            if not writing.done():
+                await queue.put(None)
+            await writing
+        finally:
+            writing.cancel()
+
+    def _settle(self, pack: _Pack, frame: int) -> None:
+        pack.missing.discard(frame)
+        arrival = pack.arrivals.pop(frame, None)
+        if arrival is not None and not arrival.done():
+            arrival.set_result(None)
+
+    def _frames_here(self, pack: _Pack) -> list[int]:
+        """Return the frames of which every page is in the cache."""
+        assert pack.reader is not None and pack.reader.directory is not None
+        known: dict[tuple[int, int], int] = {}
+        here = []
+        for number in pack.missing:
+            for extent in pack.reader.directory.frames[number].extents:
+                key = (extent.layer, extent.block)
+                if key not in known:
+                    known[key] = pack.layers[extent.layer].pages_here(extent.block)
+                if (((1 << extent.pages) - 1) << extent.first_page) & ~known[key]:
+                    break
+            else:
+                here.append(number)
+        return here
+
+
+def _learn(reader: PackReader, head: bytes, pack: _Pack) -> list[bytes]:
+    """Check a directory and keep the block ids that it proves; in the writing thread.
+
+    Returns:
+        The versions of which it touches files without naming all their blocks.
+    """
+    reader.feed(head)
+    directory = reader.directory
+    if directory is None:
+        raise FormatError("a launch pack with a damaged directory")
+    for number, frame in enumerate(directory.frames):
+        for extent in frame.extents:
+            bits = ((1 << extent.pages) - 1) << extent.first_page
+            key = (pack.layers[extent.layer].version, extent.block)
+            pack.frames_of.setdefault(key, []).append((number, bits))
+    unnamed = []
+    for layer, proved in zip(pack.layers, directory.layers, strict=True):
+        if layer.is_complete:
+            continue
+        whole: dict[int, bytes] = {}
+        is_named = True
+        tree = layer.tree
+        done = -1
+        for block in proved.ids:
+            if block < done:
+                continue
+            entry, _ = tree.block_place(block)
+            first = tree.first_block(entry)
+            done = first + tree.file_block_count(entry)
+            try:
+                whole.update((one, proved.ids[one]) for one in range(first, done))
+            except KeyError:
+                is_named = False
+        layer.learn_ids(whole)
+        if not is_named:
+            unnamed.append(layer.version)
+    return unnamed
+
+
+def _write(pack: _Pack, frame: int, part: bytes) -> Came:
+    """Verify a frame and write its pages to the cache, in the writing thread; return what views are told."""
+    assert pack.reader is not None
+    layers = pack.layers
+
+    def known(layer: int, block: int) -> bytes | None:
+        hashes = layers[layer].hashes_of(block)
+        return hashes if hashes and len(hashes) % DIGEST_SIZE == 0 else None
+
+    try:
+        found = pack.reader.read_frame(frame, part, known)
+    except MissingHashesError:
+        pack.missing.update(pack.reader.first_frames(frame))
+        raise
+    by_layer: dict[int, list[BlockPages]] = {}
+    for one in found:
+        by_layer.setdefault(one.layer, []).append(one)
+    came: Came = []
+    for number, some in by_layer.items():
+        layer = layers[number]
+        layer.write_pages(some)
+        for one in some:
+            entry, block, _ = layer.file_of(one.block)
+            came.append((number << ENTRY_BITS | entry, block, sum(1 << page for page in one.pages)))
+    pack.tally.pages_packed += sum(len(one.pages) for one in found)
+    return came
+
+
+def _runs(frames: Sequence[int], places: Sequence[tuple[int, int]]) -> Iterable[list[int]]:
+    """Return frames to be fetched together: neighbours, and those with little between them."""
+    runs: list[list[int]] = []
+    for frame in frames:
+        if runs and places[frame][0] - sum(places[runs[-1][-1]]) <= _GAP_BYTES:
+            runs[-1].extend(range(runs[-1][-1] + 1, frame + 1))
+        else:
+            runs.append([frame])
+    return runs

@@ -1,0 +1,67 @@
+"""Puts pages into the kernel's cache before anybody asks for them (FUSE_NOTIFY_STORE).
+
+In a thread of its own, because the kernel takes a page's lock to store it, and somebody who reads that very
+page holds it until the view has answered. The view never waits for the pusher, so it answers, and the pusher
+goes on. What cannot be stored (a file that the kernel does not know yet, a queue that is full) is read as
+anything else is.
+"""
+
+from __future__ import annotations
+
+import os
+import queue
+import threading
+
+from bubble import fuse
+
+QUEUE_BYTES_MAX = 64 << 20
+"""Bytes that may wait to be stored; what is more is left to be read."""
+
+PIECE = 1 << 17
+"""Bytes of one store: with larger ones some pages were read again (FACTS)."""
+
+
+class Pusher:
+    """Stores pages of one view's files."""
+
+    def __init__(self, device: int) -> None:
+        """Prepare; the thread begins with the first push.
+
+        Args:
+            device: the descriptor of /dev/fuse.
+        """
+        self._device = device
+        self._queue: queue.SimpleQueue[tuple[int, int, bytes] | None] = queue.SimpleQueue()
+        self._waiting = 0  # bytes; counted by both threads, each for itself
+        self._done = 0
+        self._thread: threading.Thread | None = None
+        self.pages = 0  # that the kernel has taken
+
+    def push(self, node: int, offset: int, data: bytes) -> bool:
+        """Have `data`, verified, stored at `offset` of the kernel's node; return whether it is queued."""
+        if self._waiting - self._done > QUEUE_BYTES_MAX:
+            return False
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._work, name="pusher", daemon=True)
+            self._thread.start()
+        for start in range(0, len(data), PIECE):
+            piece = data[start : start + PIECE] if len(data) > PIECE else data
+            self._waiting += len(piece)
+            self._queue.put((node, offset + start, piece))
+        return True
+
+    def end(self) -> None:
+        """Let the thread end when it can; it may be waiting for a page that nobody will answer any more."""
+        if self._thread is not None:
+            self._queue.put(None)
+
+    def _work(self) -> None:
+        while (item := self._queue.get()) is not None:
+            node, offset, data = item
+            try:
+                os.writev(self._device, (fuse.store_head(node, offset, len(data)), data))
+            except OSError:
+                pass  # unknown to the kernel, or unmounted: it will be read, or nobody can
+            else:
+                self.pages += -(-len(data) // 4096)
+            self._done += len(data)

@@ -1,0 +1,137 @@
+"""Which page of a launch pack goes into which frame: by first touch, and by class.
+
+Pages of one class are those that a client has or lacks together (FORMAT.md, *Launch pack*): a frame holds
+pages of one class only, so that whoever has them skips the frame. A page never comes later than its turn in
+the first-touch order would have it by more than one frame of each class: the frame that it opens is filled
+with the next pages of its class, which come early. The first frames are small, so that a launch begins with
+the first round trip; each may be as large as all before it together, up to `PACK_FRAME_PLAIN_MAX`, since
+what compresses together gets smaller.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+
+from packageformat.limits import PACK_FRAME_PLAIN_MAX
+from packageformat.packdirectory import PackExtent
+
+FIRST_FRAME_PLAIN = 65536
+"""Plain bytes of the first frame."""
+
+PAGES_A_FRAME_MAX = 4096
+"""A frame of many last pages of small files ends here, whatever its bytes: extents are counted in 16 bits."""
+
+EXACT_PAGES = 256
+"""So many pages keep the exact order. Later ones bring the rest of their block (of their class) along: a
+block that comes in two frames needs the hashes of the pages that come later, 32 bytes each."""
+
+CLASS_PLAIN_MIN = 65536
+"""Plain bytes below which a class is not worth frames of its own."""
+
+CLASSES_MAX = 24
+
+PageClass = tuple[int, frozenset[int]]
+"""A layer, and which other launches touch the page too (numbers that the builder gives them)."""
+
+
+def plan_pack(
+    extents: Sequence[PackExtent],
+    size_of: Callable[[PackExtent], int],
+    class_of: Callable[[PackExtent], Hashable] | None = None,
+) -> Iterator[tuple[PackExtent, ...]]:
+    """Give the extents of one frame after the other.
+
+    Inside a frame pages are in the order of layers and blocks, which compresses better than the order of
+    the first touch (measured: 1.5%) and costs nothing: a frame arrives whole.
+
+    Args:
+        extents: the pages in first-touch order.
+        size_of: gives the plain bytes of an extent.
+        class_of: gives the class of an extent of one page; without it, all are of one.
+    """
+    pages = [
+        PackExtent(extent.layer, extent.block, page, 1)
+        for extent in extents
+        for page in range(extent.first_page, extent.first_page + extent.pages)
+    ]
+    class_of = class_of or _the_one
+    pages = _gathered(pages, class_of)
+    sizes = [size_of(page) for page in pages]
+    classes = [class_of(page) for page in pages]
+    queues: dict[Hashable, list[int]] = {}
+    for number in range(len(pages) - 1, -1, -1):
+        queues.setdefault(classes[number], []).append(number)  # the next one last, to pop
+    left = {name: sum(sizes[number] for number in queue) for name, queue in queues.items()}
+    taken = bytearray(len(pages))
+    given = 0
+    for number, name in enumerate(classes):
+        if taken[number]:
+            continue
+        limit = min(PACK_FRAME_PLAIN_MAX, max(FIRST_FRAME_PLAIN, given))
+        if limit < left[name] < limit + limit // 4:
+            limit = left[name] // 2 + sizes[number]  # two like frames, not one and a crumb
+        queue = queues[name]
+        frame: list[int] = []
+        plain = 0
+        while queue and len(frame) < PAGES_A_FRAME_MAX and plain + sizes[queue[-1]] <= limit:
+            plain += sizes[queue[-1]]
+            frame.append(queue.pop())
+        for each in frame:
+            taken[each] = 1
+        given += plain
+        left[name] -= plain
+        yield _joined(sorted(map(pages.__getitem__, frame), key=_place))
+
+
+def _the_one(_: PackExtent) -> None:
+    """Return the class of a page when there is only one."""
+
+
+def _gathered(pages: Sequence[PackExtent], class_of: Callable[[PackExtent], Hashable]) -> list[PackExtent]:
+    """Return the pages, those of one block and class together once the launch has begun."""
+    together: dict[tuple[int, int, Hashable], list[PackExtent]] = {}
+    for page in pages[EXACT_PAGES:]:
+        together.setdefault((page.layer, page.block, class_of(page)), []).append(page)
+    return [*pages[:EXACT_PAGES], *(page for block in together.values() for page in block)]
+
+
+def _place(page: PackExtent) -> tuple[int, int, int]:
+    return page.layer, page.block, page.first_page
+
+
+def _joined(pages: Sequence[PackExtent]) -> tuple[PackExtent, ...]:
+    """Return sorted pages as extents."""
+    joined: list[PackExtent] = []
+    for page in pages:
+        last = joined[-1] if joined else None
+        if last and (last.layer, last.block, last.first_page + last.pages) == _place(page):
+            joined[-1] = PackExtent(page.layer, page.block, last.first_page, last.pages + 1)
+        else:
+            joined.append(page)
+    return tuple(joined)
+
+
+def fold_classes(weights: Mapping[PageClass, int]) -> dict[PageClass, PageClass]:
+    """Return which class stands for each: small ones go with others, so that frames stay large.
+
+    A small one goes with the one that most of its launches share, no others: whoever has that one's pages
+    and skips its frames has these as well. So folding sends a page again only to somebody whose launches
+    do not make up the whole class that it went to.
+
+    Args:
+        weights: the plain bytes of each class.
+    """
+    by_size = sorted(weights, key=lambda name: (-weights[name], name[0], sorted(name[1])))
+    kept = [name for name in by_size if weights[name] >= CLASS_PLAIN_MIN][:CLASSES_MAX]
+    if not any(not name[1] for name in kept):
+        kept += [name for name in by_size if not name[1]][:1]
+    folded: dict[PageClass, PageClass] = {}
+    for name in weights:
+        layer, members = name
+        fits = [one for one in kept if one[1] <= members]
+        folded[name] = min(
+            fits,
+            key=lambda one: (one != name, -len(one[1]), one[0] != layer, kept.index(one)),
+            default=(layer, frozenset()),
+        )
+    return folded
