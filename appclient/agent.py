@@ -17,6 +17,7 @@ from contextlib import suppress
 from appclient import wire
 from appclient.folders import Folders
 from appclient.service import Service
+from appclient.standby import Standby
 from appclient.wire import Message
 from bubble.supply import ViewServer, serve_views
 
@@ -29,6 +30,9 @@ COMMANDS_MAX = 64
 """Commands that are answered at once; more wait."""
 
 _HOUSE_SECONDS = 1.0
+
+_SETTLE_SECONDS = 0.5
+"""A new agent first answers whoever waits for it, then starts its launcher."""
 
 _BEAT_SECONDS = 5.0
 """While a command waits for its answer it hears from the agent so often (agentlink.SILENCE_SECONDS)."""
@@ -61,6 +65,7 @@ class Agent:
         self._stopping = asyncio.Event()
         self._commands = 0
         self._last_use = time.monotonic()
+        self._standby = Standby()
 
     async def serve(self) -> None:
         """Serve until told to stop, or idle."""
@@ -93,11 +98,15 @@ class Agent:
         except* _StopError:
             pass
         finally:
+            self._standby.close()
             await self._service.close()
             _log.info("agent %d ends", os.getpid())
 
     async def _keep_house(self, views: ViewServer) -> None:
+        await asyncio.sleep(_SETTLE_SECONDS)
         while True:
+            now = time.monotonic()
+            self._standby.tend(now)
             await asyncio.sleep(_HOUSE_SECONDS)
             self._service.save()
             now = time.monotonic()

@@ -93,12 +93,13 @@ def open_link(folders: Folders, *, start: bool, timeout: float) -> socket.socket
         agent = start_agent(folders)
         end = time.monotonic() + START_SECONDS
         while link is None:
-            if agent.poll() not in (None, 0):  # 0: another agent was there first
-                raise AgentError(
-                    f"the agent ended at once with {agent.returncode}", hint=f"its log is {folders.log}"
-                )
+            ended = agent.poll()
+            if ended is not None and ended > 0:  # 0: another agent was there first
+                raise AgentError(f"the agent ended at once with {ended}", hint=f"its log is {folders.log}")
             if time.monotonic() > end:
                 raise AgentError("the agent does not listen", hint=f"its log is {folders.log}")
+            if ended is not None:  # killed, or another came first and may have been killed since
+                agent = start_agent(folders)
             time.sleep(0.01)
             link = _connect(folders.agent_socket)
     if link is None:

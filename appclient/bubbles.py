@@ -261,20 +261,21 @@ class Bubbles:
             return None
         return tuple(keys[at : at + PUBLIC_KEY_SIZE] for at in range(0, size, PUBLIC_KEY_SIZE))
 
-    def pack_here(self, bubble: bytes, application: str) -> bytes:
+    def pack_here(self, bubble: bytes, application: str, language: str) -> bytes:
         """Return the digest of the launch pack that is in the cache, all of it; empty if none is."""
         value = stored_json(self._packed_path(bubble))
-        text = value.get(application) if isinstance(value, dict) else None
+        text = value.get(f"{application} {language}") if isinstance(value, dict) else None
         try:
             return bytes.fromhex(text) if isinstance(text, str) else b""
         except ValueError:
             return b""
 
-    def note_pack(self, bubble: bytes, application: str, digest: bytes) -> None:
-        """Note that a launch pack is in the cache, all of it."""
+    def note_pack(self, bubble: bytes, application: str, language: str, digest: bytes) -> None:
+        """Note that a launch pack is in the cache, all of it that a language needs."""
         value = stored_json(self._packed_path(bubble))
         packs = value if isinstance(value, dict) else {}
-        store_json(self._packed_path(bubble), {**packs, application: digest.hex()})
+        packs[f"{application} {language}"] = digest.hex()
+        store_json(self._packed_path(bubble), packs)
 
     def _packed_path(self, bubble: bytes) -> Path:
         image = self.image_path(bubble)

@@ -5,19 +5,29 @@ from __future__ import annotations
 import argparse
 import os
 import re
-import subprocess
 import sys
-from collections.abc import Sequence
-from dataclasses import replace
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from urllib.parse import unquote
 
 from appclient.agentlink import ask
 from appclient.commandfolders import Subparsers, own_folders
+from appclient.commandline import invocation
+from appclient.company import Company
 from appclient.documents import document_folders
-from appclient.errors import AgentError
+from appclient.errors import AgentError, NoAgentError
 from appclient.folders import Folders
 from appclient.wire import Message
+from bubble.errors import LaunchError
+from bubble.launch import Threshold, approach, decode_spec, require_once, start, unmade_sandbox
+from bubble.offspring import fork
+from bubble.spec import BubbleSpec
+from packageformat.application import Application
+
+PREPARE_SECONDS = 20.0
+"""For how long a question is put to the next agent when one has died over it."""
 
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:")
 
@@ -43,24 +53,76 @@ def add_parser(subparsers: Subparsers[argparse.ArgumentParser]) -> None:
     parser.set_defaults(run=run)
 
 
+@dataclass(frozen=True, slots=True)
+class _Wanted:
+    """What is to be started."""
+
+    spec: BubbleSpec
+    argv: tuple[str, ...]
+    files: tuple[Path, ...]
+    watch: tuple[str, ...]  # command line of what shows what is being fetched, if that is to be shown
+    others: tuple[tuple[str, ...], ...]  # command lines for more windows of the application
+
+
 def run(args: argparse.Namespace) -> int:
     """Start the application and wait for it; return its exit code."""
-    from appclient.commandline import invocation
-    from bubble.errors import LaunchError
-    from bubble.launch import probe, start
-    from bubble.spec import decode_spec
-    from packageformat.application import Application
+    wanted = _wanted(args)
+    company = Company(wanted.watch, wanted.others)
+    try:
+        return start(wanted.spec, wanted.argv, files=wanted.files, environment=os.environ, cwd=Path.cwd())
+    except LaunchError as error:
+        raise _explained(wanted.spec.bubble_id, error) from error
+    finally:
+        company.end()
 
+
+def hand_over(args: argparse.Namespace, take: Callable[[Threshold, list[str]], None]) -> int:
+    """Do what `run` does, for another process, up to the bubble's threshold: `take` it and what to do there.
+
+    The words are: flags, bubblewrap, working folder, bubble, and three or more lists, each after its length:
+    the command, that which shows what is being fetched, more commands.
+    """
+    wanted = _wanted(args)
+    try:
+        threshold = approach(
+            wanted.spec,
+            wanted.argv,
+            files=wanted.files,
+            environment=os.environ,
+            cwd=Path.cwd(),
+            start_process=fork,
+        )
+    except LaunchError as error:
+        raise _explained(wanted.spec.bubble_id, error) from error
+    words = [str(threshold.flags), threshold.bwrap, threshold.folder, wanted.spec.bubble_id.hex()]
+    for line in (threshold.command, wanted.watch, *wanted.others):
+        words += [str(len(line)), *line]
+    with threshold:
+        take(threshold, words)
+    return 0
+
+
+def tell_unmade(bubble: str, command: str) -> int:
+    """Tell that the sandbox could not be made.
+
+    Raises:
+        LaunchError: always.
+    """
+    raise _explained(bytes.fromhex(bubble), LaunchError(unmade_sandbox(command)))
+
+
+def _wanted(args: argparse.Namespace) -> _Wanted:
+    """Find out what is to be started, with the agent's help."""
     folders = own_folders()
     folders.prepare()
-    probe(folders.state).require()
+    require_once(folders.state, folders.host_memory)
     shown = not args.quiet and sys.stderr.isatty()
 
     def progress(message: Message) -> None:
         if shown:
             print(f"\r\033[K{message.text('text')}", end="", file=sys.stderr, flush=True)
 
-    prepared = ask(folders, Message("prepare", {"application": args.application}), on_progress=progress)
+    prepared = _prepared(folders, args.application, progress)
     if shown:
         print("\r\033[K", end="", file=sys.stderr, flush=True)
     if prepared.text("notice"):
@@ -68,41 +130,54 @@ def run(args: argparse.Namespace) -> int:
     spec = decode_spec(prepared.text("spec"))
     if spec.policy.home == "documents":
         spec = replace(spec, documents=document_folders(Path.home(), os.environ))
-    files: list[Path] = []
-    others: list[subprocess.Popen[bytes]] = []
     if args.shell or args.command:
-        argv: Sequence[str] = (args.command or "/bin/sh", *args.files)
-    else:
-        arguments, files = _arguments(args.files)
-        application = Application(
-            id=prepared.text("id"),
-            name=prepared.text("name"),
-            command=prepared.text("command"),
-            icon=prepared.text("icon"),
-            desktop_file=prepared.octets("desktop_file"),
-        )
-        call = invocation(application, arguments)
-        argv = call.argv
-        own = (sys.executable, "-m", "appclient", "run", "--quiet", application.id)
-        others = [subprocess.Popen((*own, argument)) for argument in call.left]  # it takes one at a time
-    watcher = None
-    if shown and not prepared.flag("terminal") and not args.shell and not args.command:
-        watcher = subprocess.Popen(
-            (sys.executable, "-m", "appclient", "watch", spec.bubble_id.hex(), prepared.text("name"))
-        )
-    try:
-        return start(spec, argv, files=files, environment=os.environ, cwd=Path.cwd())
-    except LaunchError as error:
-        trouble = _trouble(folders, spec.bubble_id)
-        if not trouble:
-            raise
-        raise LaunchError(f"{error}: {trouble}", hint=error.hint) from error
-    finally:
-        if watcher is not None:
-            watcher.terminate()
-            watcher.wait()
-        for other in others:
-            other.wait()
+        return _Wanted(spec, (args.command or "/bin/sh", *args.files), (), (), ())
+    arguments, files = _arguments(args.files)
+    application = Application(
+        id=prepared.text("id"),
+        name=prepared.text("name"),
+        command=prepared.text("command"),
+        icon=prepared.text("icon"),
+        desktop_file=prepared.octets("desktop_file"),
+    )
+    call = invocation(application, arguments)
+    own = (sys.executable, "-m", "appclient")
+    watch: tuple[str, ...] = ()
+    if shown and not prepared.flag("terminal"):
+        watch = (*own, "watch", spec.bubble_id.hex(), prepared.text("name"))
+    # It takes one file at a time.
+    others = tuple((*own, "run", "--quiet", application.id, argument) for argument in call.left)
+    return _Wanted(spec, call.argv, tuple(files), watch, others)
+
+
+def _prepared(folders: Folders, application: str, progress: Callable[[Message], None]) -> Message:
+    """Return the agent's answer; if it dies over the question, another agent's.
+
+    Raises:
+        MillstreamError: see `ask`.
+    """
+    question = Message("prepare", {"application": application, "language": language(os.environ)})
+    end = time.monotonic() + PREPARE_SECONDS
+    while True:
+        try:
+            return ask(folders, question, on_progress=progress)
+        except NoAgentError:
+            if time.monotonic() > end:
+                raise
+
+
+def language(environment: Mapping[str, str]) -> str:
+    """Return the language of messages as the C library finds it in the environment, such as fr_FR.UTF-8."""
+    for variable in ("LC_ALL", "LC_MESSAGES", "LANG"):
+        if environment.get(variable):
+            return environment[variable][:64]
+    return "C"
+
+
+def _explained(bubble: bytes, error: LaunchError) -> LaunchError:
+    """Return `error` with what keeps blocks from coming, if the agent knows of something."""
+    trouble = _trouble(own_folders(), bubble)
+    return LaunchError(f"{error}: {trouble}", hint=error.hint) if trouble else error
 
 
 def _trouble(folders: Folders, bubble: bytes) -> str:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from appclient.errors import CacheError, storage_error
+from appclient.meetingplace import LAUNCHER, runtime_folder
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +68,16 @@ class Folders:
         return self.runtime / "supply.sock"
 
     @property
+    def launcher_socket(self) -> Path:
+        """Where `run` finds the agent's launcher."""
+        return self.runtime / LAUNCHER
+
+    @property
+    def host_memory(self) -> Path:
+        """Says that bubbles can run on this machine, since it was started."""
+        return self.runtime / "host"
+
+    @property
     def agent_lock(self) -> Path:
         """Held by the one agent of this user."""
         return self.runtime / "agent.lock"
@@ -106,12 +117,10 @@ def folders_of(environment: Mapping[str, str], user: int) -> Folders:
         given = environment.get(variable, "")
         return Path(given) if given.startswith("/") else Path(home) / fallback
 
-    given = environment.get("XDG_RUNTIME_DIR", "")
-    runtime = Path(given) / "millstream" if given.startswith("/") else Path(f"/tmp/millstream-{user}")  # noqa: S108 - checked and 0700
     return Folders(
         cache=folder("XDG_CACHE_HOME", ".cache") / "millstream",
         state=folder("XDG_STATE_HOME", ".local/state") / "millstream",
         config=folder("XDG_CONFIG_HOME", ".config") / "millstream",
-        runtime=runtime,
+        runtime=Path(runtime_folder(environment, user)),  # checked, and 0700
         data=folder("XDG_DATA_HOME", ".local/share"),
     )

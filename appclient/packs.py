@@ -60,6 +60,8 @@ class _Pack:
     reference: PackReference
     tally: Tally
     directory: asyncio.Future[bool]
+    wanted: Callable[[bytes], bool] | None = None
+    language: str = ""
     reader: PackReader | None = None
     layers: tuple[Layer, ...] = ()
     frames_of: dict[tuple[bytes, int], list[tuple[int, int]]] = field(default_factory=dict)
@@ -79,7 +81,7 @@ class LaunchPacks:
         writer: Executor,
         complete: Callable[[bytes], Awaitable[Layer]],
         tell: Callable[[bytes, Came], None],
-        done: Callable[[bytes, PackReference], None],
+        done: Callable[[bytes, PackReference, str], None],
     ) -> None:
         """Prepare.
 
@@ -87,7 +89,7 @@ class LaunchPacks:
             writer: one thread, which unpacks frames and writes the cache.
             complete: returns the layer of a version with the rest of its head.
             tell: tells the views of a bubble what has come.
-            done: is told that a pack is in the cache, all of it.
+            done: is told that a pack is in the cache, all of it that a language needs.
         """
         self._writer = writer
         self._complete = complete
@@ -116,6 +118,8 @@ class LaunchPacks:
         tally: Tally,
         *,
         fresh: bool,
+        wanted: Callable[[bytes], bool] | None = None,
+        language: str = "",
     ) -> None:
         """Begin to bring a pack, unless it is on its way.
 
@@ -127,12 +131,22 @@ class LaunchPacks:
             layers_of: the bubble's layers, bottom first, as soon as their outlines are verified.
             tally: the bubble's counts.
             fresh: nothing of the bubble's packages is here: all of the pack is wanted.
+            wanted: whether a file's pages are wanted, by its path in its package; None: all are.
+            language: what `wanted` goes by.
         """
         key = (bubble, reference.application)
         if key in self._packs or self._tasks is None:
             return
         directory = asyncio.get_running_loop().create_future()
-        pack = self._packs[key] = _Pack(bubble, reference, tally, directory, began=time.monotonic())
+        pack = self._packs[key] = _Pack(
+            bubble,
+            reference,
+            tally,
+            directory,
+            wanted=wanted,
+            language=language,
+            began=time.monotonic(),
+        )
         task = self._tasks.create_task(self._bring(pack, door, origin, layers_of, fresh=fresh))
         task.add_done_callback(lambda _: self._end(key))
 
@@ -196,7 +210,7 @@ class LaunchPacks:
                 path = (await origin(again)).packs.get(digest)
                 if path is None:
                     return
-                if fresh and pack.reader is None:
+                if fresh and pack.reader is None and pack.wanted is None:
                     await self._stream(pack, door, path, layers_of)
                 else:
                     await self._fetch_missing(pack, door, path, layers_of)
@@ -214,7 +228,7 @@ class LaunchPacks:
                 _log.exception("no launch pack of %s: a bug", pack.reference.application)
                 return
             else:
-                self._done(pack.bubble, pack.reference)
+                self._done(pack.bubble, pack.reference, pack.language)
                 return
 
     async def _stream(self, pack: _Pack, door: Door, path: str, layers_of: LayersOf) -> None:
@@ -243,6 +257,7 @@ class LaunchPacks:
                     reader = await self._open(pack, head, layers_of)
                     places = reader.frame_places()
                     whole = [n for n, (start, length) in enumerate(places) if start + length <= guess]
+                    whole = whole if pack.wanted is None else []
                     await self._receive(pack, door, content, whole)
                     rest = guess - (sum(places[whole[-1]]) if whole else end)
                     await self._take(pack, door, content, rest)
@@ -293,6 +308,8 @@ class LaunchPacks:
         places = reader.frame_places()
         pack.coming = [start + size for start, size in places]
         pack.missing = set(range(len(places)))
+        if pack.wanted is not None:
+            pack.missing = await loop.run_in_executor(self._writer, _frames_wanted, pack, pack.wanted)
         pack.directory.set_result(True)
         return reader
 
@@ -385,6 +402,24 @@ def _learn(reader: PackReader, head: bytes, pack: _Pack) -> list[bytes]:
         if not is_named:
             unnamed.append(layer.version)
     return unnamed
+
+
+def _frames_wanted(pack: _Pack, wanted: Callable[[bytes], bool]) -> set[int]:
+    """Return the frames with pages of files that are wanted; in the writing thread."""
+    assert pack.reader is not None and pack.reader.directory is not None
+    known: dict[tuple[int, int], bool] = {}
+    frames = set()
+    for number, frame in enumerate(pack.reader.directory.frames):
+        for extent in frame.extents:
+            layer = pack.layers[extent.layer]
+            entry, _, _ = layer.file_of(extent.block)
+            key = (extent.layer, entry)
+            if key not in known:
+                known[key] = wanted(layer.tree.path(entry))
+            if known[key]:
+                frames.add(number)
+                break
+    return frames
 
 
 def _write(pack: _Pack, frame: int, part: bytes) -> Came:

@@ -25,6 +25,7 @@ from appclient.errors import AgentError, NotSignedInError, UnknownPackageError, 
 from appclient.fetching import Fetching, Urgency
 from appclient.folders import Folders
 from appclient.layer import Layer
+from appclient.localefiles import is_of_language
 from appclient.packagefile import read_file
 from appclient.packs import Came, LaunchPacks
 from appclient.session import Origin, Session
@@ -34,6 +35,7 @@ from appclient.wire import Message
 from bubble.cachefile import CacheFolder
 from bubble.spec import encode_spec
 from packageformat.errors import MillstreamError
+from packageformat.launchpack import languages_of
 from packageformat.limits import PAGES_A_BLOCK
 from packageformat.package import Package
 from packageformat.pointer import PackReference
@@ -179,17 +181,18 @@ class Service:
         tally = self._tally(choice.package)
         tally.application = choice.application.id
         application = choice.application
+        language = question.text("language")
         asked = False
 
         def found(origins: Mapping[bytes, Origin], fresh: bool) -> None:
             nonlocal asked
             asked = True
             self.fetching.know(origins.values())
-            self._bring_pack(choice, tally, fresh=fresh)
+            self._bring_packs(choice, tally, language, fresh=fresh)
 
         made = await self._bubbles.make(choice, tally, tell, found)
         if made.spec.streamed and not asked:
-            self._later(self._resume_pack(choice, tally))
+            self._later(self._resume_packs(choice, tally, language))
         return Message(
             "done",
             {
@@ -205,20 +208,28 @@ class Service:
             },
         )
 
-    def _bring_pack(self, choice: Choice, tally: Tally, *, fresh: bool) -> None:
-        """Begin to bring the launch pack of an application, if there is one that is not here yet."""
+    def _bring_packs(self, choice: Choice, tally: Tally, language: str, *, fresh: bool) -> None:
+        """Begin to bring the launch packs of an application that are not here yet.
+
+        There may be two: what every launch needs, and beside it the files of all languages, of which those of
+        the user's are wanted.
+        """
         published, version = choice.package, choice.package.version_id
         bubble = bubble_id(published.stack)
         origin = self.fetching.known_origin(version)
+        names = {
+            choice.application.id: None,
+            languages_of(choice.application.id): lambda path: is_of_language(path, language),
+        }
+
+        async def layers() -> list[Layer]:
+            return [await self._bubbles.layer_of(one, None) for one in published.stack]
+
         for reference in origin.pointer.packs if origin is not None else ():
-            if (reference.application, reference.bubble_id) != (choice.application.id, bubble):
+            if reference.bubble_id != bubble or reference.application not in names:
                 continue
-            if self._bubbles.pack_here(bubble, reference.application) == reference.object_digest:
-                return
-
-            async def layers() -> list[Layer]:
-                return [await self._bubbles.layer_of(one, None) for one in published.stack]
-
+            if self._bubbles.pack_here(bubble, reference.application, language) == reference.object_digest:
+                continue
             self.packs.bring(
                 bubble,
                 reference,
@@ -227,19 +238,21 @@ class Service:
                 layers,
                 tally,
                 fresh=fresh,
+                wanted=names[reference.application],
+                language=language,
             )
 
-    async def _resume_pack(self, choice: Choice, tally: Tally) -> None:
+    async def _resume_packs(self, choice: Choice, tally: Tally, language: str) -> None:
         """Bring what the last launch did not bring to its end, or a pack that is new."""
         try:
             await self.fetching.origin(choice.package.version_id)
         except MillstreamError as error:
             _log.info("no launch pack is asked for: %s", error.line())
             return
-        self._bring_pack(choice, tally, fresh=False)
+        self._bring_packs(choice, tally, language, fresh=False)
 
-    def _pack_is_here(self, bubble: bytes, reference: PackReference) -> None:
-        self._bubbles.note_pack(bubble, reference.application, reference.object_digest)
+    def _pack_is_here(self, bubble: bytes, reference: PackReference, language: str) -> None:
+        self._bubbles.note_pack(bubble, reference.application, language, reference.object_digest)
         self._later(self._complete_stack(bubble))
 
     async def _complete_stack(self, bubble: bytes) -> None:

@@ -10,22 +10,20 @@ import secrets
 import select
 import socket
 import stat
-import subprocess
-import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import bubble
 from bubble import hostreach, runtimefolder
 from bubble.dbusproxy import start_proxy
 from bubble.errors import BubbleBusyError, LaunchError, NoFuseError, NoUserNamespacesError, OverlayError
 from bubble.identity import Person
 from bubble.keeper import KeeperTask
 from bubble.mountpoints import MOUNT_FILES, MOUNT_FOLDERS
+from bubble.offspring import Offspring, StartProcess
 from bubble.sandbox import (
     Reach,
     granted_documents,
@@ -54,7 +52,7 @@ COMPOSE_PATIENCE = 30.0
 """Seconds that the namespaces and mounts of a new bubble may take."""
 
 _LOG_MAX = 1 << 20
-_detached: list[subprocess.Popen[bytes]] = []  # views and proxies: to be reaped if they end before us
+_detached: list[Offspring] = []  # views and proxies: to be reaped if they end before us
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,8 +84,16 @@ def find(record: Path) -> tuple[Running, int] | None:
     return None
 
 
-def compose(spec: BubbleSpec, who: Person, environment: Mapping[str, str]) -> tuple[Running, int]:
+def compose(
+    spec: BubbleSpec,
+    who: Person,
+    environment: Mapping[str, str],
+    start_process: StartProcess,
+    meanwhile: Callable[[Path], None],
+) -> tuple[Running, int]:
     """Make the bubble of `spec`: its view, its namespaces, its mounts. Return it and its keeper's pidfd.
+
+    `start_process` starts view and keeper; while they work, `meanwhile` is called with the runtime folder.
 
     Raises:
         NoUserNamespacesError, NoFuseError, OverlayError, LaunchError, BubbleBusyError: see `launch.start`.
@@ -127,9 +133,12 @@ def compose(spec: BubbleSpec, who: Person, environment: Mapping[str, str]) -> tu
         control, keeper_control = socket.socketpair()
         undo.enter_context(control)
         with view_door, keeper_door, keeper_control:
-            _detached.append(_start_view(spec, folder, view_door, kept[:2], log))
             real = [str(place.real) for place in documents]
-            keeper = _start_keeper(spec, folder, real, pins, keeper_door, keeper_control, kept, log)
+            told = _keeper_task(spec, folder, real, pins, keeper_door, keeper_control, kept)
+            keeper = start_process("bubble.keeper", asdict(told), [told.door, told.control, *kept], log)
+            seen = _view_task(spec, folder, view_door, kept[:2])
+            _detached.append(start_process("bubble.view", asdict(seen), [seen.door, *seen.kept], log))
+        meanwhile(folder)
         process, mounted = _await_keeper(spec, control, keeper)
         running = Running(
             process,
@@ -165,10 +174,8 @@ def _sweep(spec: BubbleSpec) -> None:
     record.unlink(missing_ok=True)
 
 
-def _start_view(
-    spec: BubbleSpec, folder: Path, door: socket.socket, kept: list[int], log: int
-) -> subprocess.Popen[bytes]:
-    task = ViewTask(
+def _view_task(spec: BubbleSpec, folder: Path, door: socket.socket, kept: list[int]) -> ViewTask:
+    return ViewTask(
         bubble_id=spec.bubble_id.hex(),
         image=str(spec.view_image),
         cache=str(spec.cache),
@@ -180,7 +187,6 @@ def _start_view(
         kept=kept,
         streamed=spec.streamed,
     )
-    return _start_detached("bubble.view", asdict(task), [door.fileno(), *kept], log)
 
 
 def _pins(
@@ -201,7 +207,7 @@ def policy_digest(policy: Policy) -> str:
     return digest(encode(policy_value(policy))).hex()
 
 
-def _start_keeper(
+def _keeper_task(
     spec: BubbleSpec,
     folder: Path,
     documents: list[str],
@@ -209,9 +215,8 @@ def _start_keeper(
     door: socket.socket,
     control: socket.socket,
     kept: list[int],
-    log: int,
-) -> subprocess.Popen[bytes]:
-    task = KeeperTask(
+) -> KeeperTask:
+    return KeeperTask(
         flags=namespace_flags(spec.policy),
         folder=str(folder),
         upper=str(spec.state / "upper"),
@@ -226,53 +231,9 @@ def _start_keeper(
         door=door.fileno(),
         kept=kept,
     )
-    return _start_detached("bubble.keeper", asdict(task), [door.fileno(), control.fileno(), *kept], log)
 
 
-def _start_detached(
-    module: str, task: dict[str, Any], descriptors: Sequence[int], log: int
-) -> subprocess.Popen[bytes]:
-    """Start one of our own modules in a session of its own, with only `descriptors` of the caller's."""
-    place = Path(bubble.__file__).resolve().parents[1]
-    kept = (
-        "HOME", "PATH", "LANG", "XDG_CACHE_HOME", "XDG_STATE_HOME", "XDG_CONFIG_HOME", "XDG_DATA_HOME",
-        "XDG_RUNTIME_DIR",
-    )  # fmt: skip
-    environment = {
-        name: value
-        for name, value in os.environ.items()
-        if name in kept or name.startswith(("MILLSTREAM_", "PYTHON"))
-    }
-    paths = [str(place), *filter(None, [os.environ.get("PYTHONPATH")])]
-    environment["PYTHONPATH"] = os.pathsep.join(paths)
-    # By descriptor, not in an argument: the application sees the arguments of its process 1.
-    told = memory_file(json.dumps(task).encode())
-    try:
-        return subprocess.Popen(
-            [sys.executable, "-S", "-m", module],
-            stdin=told,
-            stdout=log,
-            stderr=log,
-            env=environment,
-            cwd="/",
-            pass_fds=descriptors,
-            start_new_session=True,
-        )
-    finally:
-        os.close(told)
-
-
-def memory_file(data: bytes) -> int:
-    """Return a descriptor from which `data` can be read."""
-    descriptor = os.memfd_create("millstream", os.MFD_CLOEXEC)
-    os.write(descriptor, data)
-    os.lseek(descriptor, 0, os.SEEK_SET)
-    return descriptor
-
-
-def _await_keeper(
-    spec: BubbleSpec, control: socket.socket, keeper: subprocess.Popen[bytes]
-) -> tuple[int, list[int]]:
+def _await_keeper(spec: BubbleSpec, control: socket.socket, keeper: Offspring) -> tuple[int, list[int]]:
     """Return the id of the bubble's process 1 when the bubble stands, and the documents that were mounted."""
     control.settimeout(COMPOSE_PATIENCE)
     process = 0

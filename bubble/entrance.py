@@ -1,9 +1,6 @@
-"""Enters a running bubble: one new process inside, sandboxed by bubblewrap, child of the caller.
+"""Looks whether a running bubble can be entered with a command, and brings in the files that the user named.
 
-A forked helper joins the namespaces of the bubble's keeper, binds the files that the user named, and
-forks once more *as a sibling*: so the application is the caller's own child, with the caller's terminal,
-signals and exit code. Between joining and bubblewrap the helper has all capabilities inside the bubble's
-user namespace; it runs only this module's code, and exec of bubblewrap as an ordinary user drops them.
+A forked helper joins the namespaces of the bubble's keeper for that; what then enters is crossing.py's.
 """
 
 from __future__ import annotations
@@ -11,7 +8,6 @@ from __future__ import annotations
 import errno
 import json
 import os
-import signal
 import stat
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -26,15 +22,6 @@ SEARCH_PATH = (
     b"/usr/local/sbin", b"/usr/local/bin", b"/usr/sbin", b"/usr/bin", b"/sbin", b"/bin", b"/usr/local/games",
     b"/usr/games",
 )  # fmt: skip
-
-
-BWRAP_ENVIRONMENT = {"PATH": "/usr/bin:/bin"}
-"""Bubblewrap's own. It runs before anything is closed off: a package's variable might be code on the host."""
-
-_INHERITED_SIGNALS = (
-    signal.SIGPIPE, signal.SIGXFSZ, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGHUP,
-)  # fmt: skip
-"""What Python ignores or catches, and an application must find as it is by default."""
 
 
 class GoneError(LaunchError):
@@ -55,23 +42,20 @@ class Guest:
 class Entry:
     """What is to be started inside."""
 
-    bwrap: str  # path of bubblewrap
-    arguments: Sequence[str]  # bubblewrap's, without the command
     command: Sequence[str]
     guests: Sequence[Guest]
     folder: Path  # the bubble's runtime folder
     home: Path
-    descriptors: Sequence[int]  # beside 0, 1 and 2, to be inherited by bubblewrap
     sockets: Sequence[Path] = ()  # files below `folder` that bubblewrap needs to mount on
 
 
-def enter(keeper: int, flags: int, entry: Entry) -> int:
-    """Start `entry` in the bubble and return its process id, a child of this process.
+def make_ready(keeper: int, flags: int, entry: Entry) -> None:
+    """Look for the command of `entry` in the bubble, and show the named files there.
 
     Args:
         keeper: pidfd of the bubble's process 1.
         flags: the namespaces to join.
-        entry: what to start.
+        entry: what is to be started.
 
     Raises:
         GoneError: the bubble is ending; its pidfd tells when it has.
@@ -80,10 +64,10 @@ def enter(keeper: int, flags: int, entry: Entry) -> int:
     inward, outward = os.pipe()
     helper = os.fork()
     if not helper:
-        answer: dict[str, Any]
+        answer: dict[str, Any] = {}
         try:
             os.close(inward)
-            answer = _enter(keeper, flags, entry)
+            _make_ready(keeper, flags, entry)
         except LaunchError as error:
             answer = {"error": str(error), "hint": error.hint}
         except OSError as error:
@@ -104,13 +88,10 @@ def enter(keeper: int, flags: int, entry: Entry) -> int:
         raise GoneError(answer["error"])
     if "error" in answer:
         raise LaunchError(answer["error"], hint=answer.get("hint"))
-    return int(answer["process"])
 
 
-def _enter(keeper: int, flags: int, entry: Entry) -> dict[str, Any]:
-    """Join, prepare, fork; return what to tell the caller. Runs in the helper."""
-    for number in _INHERITED_SIGNALS:
-        signal.signal(number, signal.SIG_DFL)
+def _make_ready(keeper: int, flags: int, entry: Entry) -> None:
+    """Join and prepare. Runs in the helper."""
     namespaces.enter(keeper, flags)
     root = os.open(entry.folder / "root", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     _check_command(root, entry)
@@ -118,18 +99,6 @@ def _enter(keeper: int, flags: int, entry: Entry) -> dict[str, Any]:
         _bind(guest)
     for place in entry.sockets:
         os.close(place_in(place.parent, Path(place.name), is_folder=False))
-    argv = [entry.bwrap, *entry.arguments, "--", *entry.command]
-    for descriptor in entry.descriptors:
-        os.set_inheritable(descriptor, True)
-    process = namespaces.fork_sibling()
-    if not process:
-        try:
-            # Nothing that the caller had open is the application's: it might be his home's folder.
-            namespaces.close_others(entry.descriptors)
-            os.execve(entry.bwrap, argv, BWRAP_ENVIRONMENT)  # noqa: S606 - no shell is wanted
-        finally:
-            os._exit(127)
-    return {"process": process}
 
 
 def _check_command(root: int, entry: Entry) -> None:

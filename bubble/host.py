@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -63,6 +64,25 @@ def probe(folder: Path | None = None) -> Host:
         os.waitpid(process, 0)
     passed = {"namespaces": 0, "fuse": 1, "overlay": 2, "": 3}.get(step, 0)
     return Host(passed > 0, passed > 1, passed > 2, bwrap, reason, folder or parent)
+
+
+def require_once(folder: Path, memory: Path) -> None:
+    """Do nothing if a bubble can run here, or could when this was asked before, since the machine started.
+
+    Args:
+        folder: where uppers would lie.
+        memory: file that tells.
+
+    Raises:
+        NoUserNamespacesError, NoFuseError, OverlayError, LaunchError: the first thing that is missing.
+    """
+    works = f"{Path('/proc/sys/kernel/random/boot_id').read_text()}{folder}\n"
+    with suppress(OSError, ValueError):
+        if memory.read_text() == works:
+            return
+    probe(folder).require()
+    with suppress(OSError):
+        memory.write_text(works)
 
 
 def _tried(scratch: Path) -> str:

@@ -68,8 +68,8 @@ def reach(
     home = place_of(Path(os.path.normpath(who.home)))
     runtime = Path(environment.get("XDG_RUNTIME_DIR") or f"/run/user/{who.uid}")
     hidden = [place_of(path) for path in spec.hidden]
-    covered = [place.real for place in hidden]
-    covered += [place_of(home.real / name).real for name in STARTUP_FILES]
+    covered = [str(place.real) for place in hidden]
+    covered += [_resolved(f"{home.real}/{name}")[0] for name in STARTUP_FILES]
     return Reach(
         uid=who.uid,
         root=folder / "root",
@@ -80,8 +80,8 @@ def reach(
         private_home=folder / "home",
         documents=tuple(documents),
         hidden=tuple(sorted({path for place in hidden for path in (place.path, place.real)})),
-        covered_folders=tuple(path for path in covered if path.is_dir()),
-        covered_files=tuple(path for path in covered if path.exists() and not path.is_dir()),
+        covered_folders=tuple(Path(path) for path in covered if os.path.isdir(path)),  # noqa: PTH112
+        covered_files=tuple(Path(path) for path in covered if _is_other_than_folder(path)),
         x11=_x11_socket(environment.get("DISPLAY", "")),
         xauthority=folder / "Xauthority",
         wayland=_socket(runtime / (environment.get("WAYLAND_DISPLAY") or "wayland-0")),
@@ -99,28 +99,43 @@ def place_of(path: Path) -> Place:
     Raises:
         OSError: a folder on the way cannot be looked into, or the links lead round in a circle.
     """
-    real = Path("/")
-    links: list[Path] = []
-    ahead = list(reversed(path.parts[1:]))
+    real, links = _resolved(str(path))
+    return Place(path, Path(real), tuple(map(Path, links)))
+
+
+def _resolved(path: str) -> tuple[str, list[str]]:
+    """Return an absolute path without links, and the folders in which links lay on the way.
+
+    In plain strings: a start resolves some forty paths.
+    """
+    real = ""
+    links: list[str] = []
+    ahead = _parts(path)
     while ahead:
         part = ahead.pop()
         if part == "..":
-            real = real.parent
+            real = real.rpartition("/")[0]
             continue
+        place = f"{real}/{part}"
         try:
-            target = os.readlink(real / part)  # noqa: PTH115 - a `.` in it is for `Path` to drop
+            target = os.readlink(place)  # noqa: PTH115
         except OSError as error:
             if error.errno not in (errno.EINVAL, errno.ENOENT, errno.ENOTDIR):
                 raise
-            real /= part
+            real = place
             continue
-        links.append(real)
+        links.append(real or "/")
         if len(links) > _LINKS_MAX:
-            raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), str(path))
+            raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), path)
         if target.startswith("/"):
-            real = Path("/")
-        ahead += [step for step in reversed(Path(target).parts) if step != "/"]
-    return Place(path, real, tuple(links))
+            real = ""
+        ahead += _parts(target)
+    return real or "/", links
+
+
+def _parts(path: str) -> list[str]:
+    """Return the names in a path, last first."""
+    return [part for part in reversed(path.split("/")) if part not in ("", ".")]
 
 
 def documents_asked(spec: BubbleSpec) -> list[Place]:
@@ -163,6 +178,13 @@ def session_bus(environment: Mapping[str, str], uid: int) -> str:
         return address
     place = Path(environment.get("XDG_RUNTIME_DIR") or f"/run/user/{uid}") / "bus"
     return f"unix:path={place}" if _socket(place) else ""
+
+
+def _is_other_than_folder(path: str) -> bool:
+    try:
+        return not stat.S_ISDIR(os.stat(path).st_mode)  # noqa: PTH116
+    except OSError:
+        return False
 
 
 def _x11_socket(display: str) -> Path | None:

@@ -20,6 +20,7 @@ import time
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from bubble import fuse, namespaces
 from bubble.mountplace import open_real, pin
@@ -59,9 +60,9 @@ class _RefusedError(Exception):
     """A step that the host refuses; `args` are the step and the OSError."""
 
 
-def main() -> int:
-    """Make the bubble and keep it."""
-    task = KeeperTask(**json.load(sys.stdin))
+def main(told: dict[str, Any] | None = None) -> int:
+    """Make the bubble and keep it. `told`, or what standard input says, is the task."""
+    task = KeeperTask(**(json.load(sys.stdin) if told is None else told))
     control = socket.socket(fileno=task.control)
     door = socket.socket(fileno=task.door)
     try:

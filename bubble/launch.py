@@ -1,23 +1,25 @@
 """Start an application in a bubble, or in the one that runs already.
 
-start()  ── lock ──┬─ no bubble yet: view process + keeper (process 1 of the bubble), then enter
-                   └─ bubble runs: enter
-            enter = join the keeper's namespaces, bubblewrap, application: the caller's own child
+start() = approach() ── lock ──┬─ no bubble yet: view + keeper (process 1 of the bubble), then look inside
+                               └─ bubble runs: look inside
+        + cross()    join the keeper's namespaces, bubblewrap, application: the caller's own child
+
+The two halves may be two processes: the agent's launcher, which has all of this in memory, does the first for
+`appclient run`, which does the second.
 """
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import select
 import shutil
-import signal
-import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
-from typing import Any
+from typing import Self
 
 from bubble import hostreach
 from bubble.beginning import (
@@ -26,16 +28,17 @@ from bubble.beginning import (
     Running,
     compose,
     find,
-    memory_file,
     policy_digest,
     upper_lock,
 )
-from bubble.entrance import Entry, GoneError, enter
+from bubble.crossing import cross, outcome
+from bubble.entrance import Entry, GoneError, make_ready
 from bubble.errors import BubbleBusyError, LaunchError
 from bubble.guests import guests
-from bubble.host import Host, probe
+from bubble.host import Host, probe, require_once
 from bubble.identity import HostAnswers, Person, identity_files
 from bubble.identity import environment as bubble_environment
+from bubble.offspring import StartProcess, memory_file, spawn
 from bubble.sandbox import (
     Document,
     Place,
@@ -49,7 +52,10 @@ from bubble.spec import BubbleSpec, decode_spec, encode_spec
 from bubble.xauthority import authority_for, display_number
 from packageformat.policy import Policy
 
-__all__ = ["BubbleSpec", "Host", "decode_spec", "encode_spec", "is_running", "probe", "start"]
+__all__ = [
+    "BubbleSpec", "Host", "Threshold", "approach", "decode_spec", "encode_spec", "is_running", "probe",
+    "require_once", "start", "unmade_sandbox",
+]  # fmt: skip
 
 
 ENDING_PATIENCE = 10.0
@@ -85,6 +91,71 @@ def start(
         LaunchError: the command is not in the bubble, or a part of the bubble failed.
         BubbleBusyError: an ending bubble does not let go of the user's changes.
     """
+    while True:
+        with approach(spec, argv, files=files, environment=environment, cwd=cwd) as threshold:
+            try:
+                child, status = threshold.cross()
+            except OSError as error:
+                if error.errno == errno.ESRCH and threshold.wait_for_end():
+                    continue
+                raise LaunchError(
+                    f"the bubble cannot be entered: {error.filename}: {error.strerror}"
+                ) from error
+        code = outcome(child, status)
+        if code is None:
+            raise LaunchError(unmade_sandbox(argv[0]))
+        return code
+
+
+def unmade_sandbox(command: str) -> str:
+    """Return what to say when bubblewrap failed before `command` began."""
+    return f"{command}: bubblewrap could not set up the sandbox (its message is above)"
+
+
+@dataclass(frozen=True, slots=True)
+class Threshold:
+    """A bubble that stands and is locked, with everything that a start in it needs. To be closed."""
+
+    keeper: int  # pidfd of its process 1
+    flags: int  # namespaces to join
+    lock: int  # descriptor that holds the lock of everybody who enters or ends the bubble
+    sandbox: int  # descriptor of bubblewrap's arguments
+    program: int  # descriptor of the system call filter
+    bwrap: str
+    folder: str  # working folder inside
+    command: Sequence[str]
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *failure: object) -> None:
+        for descriptor in (self.lock, self.keeper, self.sandbox, self.program):
+            os.close(descriptor)
+
+    def cross(self) -> tuple[int, int]:
+        """Start the command; see `crossing.cross`."""
+        return cross(
+            self.keeper, self.flags, self.bwrap, self.folder, self.sandbox, self.program, self.command
+        )
+
+    def wait_for_end(self) -> bool:
+        """Return whether the bubble, which is ending, has ended in time."""
+        return bool(select.select([self.keeper], [], [], ENDING_PATIENCE)[0])
+
+
+def approach(
+    spec: BubbleSpec,
+    argv: Sequence[str],
+    *,
+    files: Sequence[Path] = (),
+    environment: Mapping[str, str],
+    cwd: Path | None = None,
+    start_process: StartProcess = spawn,
+) -> Threshold:
+    """Find or make the bubble of `spec` and prepare the start of `argv` in it.
+
+    Arguments and errors are those of `start`; `start_process` starts the bubble's own processes.
+    """
     if not argv:
         raise LaunchError("no command to start", hint="name an application")
     bwrap = shutil.which("bwrap")
@@ -92,53 +163,58 @@ def start(
         raise LaunchError("bubblewrap is not installed", hint="install the package 'bubblewrap'")
     who = hostreach.person()
     named = hostreach.files_named(files)
+
+    def write_files(folder: Path) -> None:
+        _write_identity(spec, who, hostreach.host_answers(), folder)
+        _write_xauthority(spec, who, folder, environment)
+
     try:
         for folder in (spec.state, spec.home, spec.runtime):
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        with _locked(spec.state / "lock"):  # the new process holds it too, until it becomes bubblewrap
-            child, status = _enter(spec, who, argv, bwrap, named, environment, cwd)
+        with ExitStack() as undo:
+            lock = _lock(spec.state / "lock")  # the new process holds it too, until it becomes bubblewrap
+            undo.callback(os.close, lock)
+            while True:
+                found = find(spec.state / RECORD)
+                if found is not None and found[0].policy == policy_digest(spec.policy):
+                    write_files(Path(found[0].folder))
+                running, keeper = found or compose(spec, who, environment, start_process, write_files)
+                try:
+                    threshold = _threshold(
+                        running, keeper, lock, bwrap, spec, who, argv, named, environment, cwd
+                    )
+                except GoneError:
+                    # Its process 1 has been killed and waits for others to end, one in a read for instance.
+                    ended = select.select([keeper], [], [], ENDING_PATIENCE)[0]
+                    os.close(keeper)
+                    if not ended:
+                        raise
+                except BaseException:
+                    os.close(keeper)
+                    raise
+                else:
+                    undo.pop_all()
+                    return threshold
     except OSError as error:
         raise LaunchError(
             f"the bubble cannot be started: {error.filename or spec.state}: {error.strerror}",
             hint="check the disk and the permissions",
         ) from error
-    return _await(child, status, argv[0])
 
 
-def _enter(
-    spec: BubbleSpec,
-    who: Person,
-    argv: Sequence[str],
-    bwrap: str,
-    named: Mapping[Place, tuple[int, int]],
-    environment: Mapping[str, str],
-    cwd: Path | None,
-) -> tuple[int, int]:
-    """Find or make the bubble and start `argv` in it; return its process and bubblewrap's status pipe."""
-    while True:
-        running, keeper = find(spec.state / RECORD) or compose(spec, who, environment)
-        try:
-            return _join(running, keeper, spec, who, argv, bwrap, named, environment, cwd)
-        except GoneError:
-            # Its process 1 has been killed and waits for others to end, one in a read for instance.
-            if not select.select([keeper], [], [], ENDING_PATIENCE)[0]:
-                raise
-        finally:
-            os.close(keeper)
-
-
-def _join(
+def _threshold(
     running: Running,
     keeper: int,
+    lock: int,
+    bwrap: str,
     spec: BubbleSpec,
     who: Person,
     argv: Sequence[str],
-    bwrap: str,
     named: Mapping[Place, tuple[int, int]],
     environment: Mapping[str, str],
     cwd: Path | None,
-) -> tuple[int, int]:
-    """Start `argv` in a running bubble."""
+) -> Threshold:
+    """Prepare the start of `argv` in a running bubble."""
     host = hostreach.host_answers()
     if running.policy != policy_digest(spec.policy):
         raise BubbleBusyError(
@@ -148,46 +224,32 @@ def _join(
     folder = Path(running.folder)
     documents = [Document(*map(Path, paths)) for paths in running.documents]
     reach = hostreach.reach(spec, who, folder, environment, documents)
-    _write_identity(spec, who, host, folder)
-    _write_xauthority(spec, who, folder, environment)
     display = environment.get("DISPLAY", "")
-    inward, outward = os.pipe()
     # By descriptor, not in arguments: the application sees the processes of its bubble.
     variables = bubble_environment(
         who, host, spec.policy, environment, socket_environment(spec.policy, reach, display)
     )
     told = [*bwrap_arguments(spec.policy, reach), *environment_arguments(variables)]
-    sandbox = memory_file(b"".join(os.fsencode(argument) + b"\0" for argument in told))
-    program = memory_file(filter_program(nested_namespaces=spec.policy.nested_namespaces))
-    try:
-        entry = Entry(
-            bwrap=bwrap,
-            arguments=[
-                "--args",
-                str(sandbox),
-                "--chdir",
-                _working_folder(spec.policy, reach, named, cwd),
-                "--seccomp",
-                str(program),
-                "--json-status-fd",
-                str(outward),
-            ],
-            command=argv,
-            guests=guests(spec.policy, reach, folder, named),
-            folder=folder,
-            home=reach.home,
-            descriptors=(sandbox, program, outward),
-            sockets=(folder / "shared/x11" / reach.x11.name,) if spec.policy.x11 and reach.x11 else (),
-        )
-        child = enter(keeper, running.flags, entry)
-    except BaseException:
-        os.close(inward)
-        raise
-    finally:
-        os.close(outward)
-        os.close(program)
-        os.close(sandbox)
-    return child, inward
+    entry = Entry(
+        command=argv,
+        guests=guests(spec.policy, reach, folder, named),
+        folder=folder,
+        home=reach.home,
+        sockets=(folder / "shared/x11" / reach.x11.name,) if spec.policy.x11 and reach.x11 else (),
+    )
+    chosen = _working_folder(spec.policy, reach, named, cwd)
+    filtering = filter_program(nested_namespaces=spec.policy.nested_namespaces)
+    make_ready(keeper, running.flags, entry)
+    return Threshold(
+        keeper=keeper,
+        flags=running.flags,
+        lock=lock,
+        sandbox=memory_file(b"".join(os.fsencode(argument) + b"\0" for argument in told)),
+        program=memory_file(filtering),
+        bwrap=bwrap,
+        folder=chosen,
+        command=argv,
+    )
 
 
 def is_running(state: Path) -> bool:
@@ -197,7 +259,8 @@ def is_running(state: Path) -> bool:
     """
     if not state.is_dir():
         return False
-    with _locked(state / "lock"):
+    lock = _lock(state / "lock")
+    try:
         found = find(state / RECORD)
         if found is not None:
             os.close(found[1])
@@ -207,17 +270,19 @@ def is_running(state: Path) -> bool:
         except BubbleBusyError:
             return True
         return False
+    finally:
+        os.close(lock)
 
 
-@contextmanager
-def _locked(place: Path) -> Iterator[None]:
-    """Hold the lock of everybody who enters a bubble or ends it."""
+def _lock(place: Path) -> int:
+    """Return a descriptor that holds the lock of everybody who enters a bubble or ends it."""
     descriptor = os.open(place, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
+    except BaseException:
         os.close(descriptor)
+        raise
+    return descriptor
 
 
 def _write_identity(spec: BubbleSpec, who: Person, host: HostAnswers, folder: Path) -> None:
@@ -255,59 +320,3 @@ def _working_folder(policy: Policy, reach: Reach, named: Iterable[Place], cwd: P
     if cwd is not None and any(cwd.is_relative_to(place) for place in shown):
         return str(cwd)
     return str(reach.home)
-
-
-def _await(child: int, status: int, command: str) -> int:
-    """Wait for the application; return its exit code.
-
-    Raises:
-        LaunchError: bubblewrap failed before the application began; it has said why on standard error.
-    """
-    with os.fdopen(status, "rb") as pipe:
-        with _signals_passed_on(child):
-            _, how = os.waitpid(child, 0)
-        records = pipe.read()
-    code = os.waitstatus_to_exitcode(how)
-    if code > 0 and b'"exit-code"' not in records:
-        raise LaunchError(f"{command}: bubblewrap could not set up the sandbox (its message is above)")
-    return code if code >= 0 else 128 - code
-
-
-@contextmanager
-def _signals_passed_on(child: int) -> Iterator[None]:
-    """Leave the terminal's signals to the application, hand it those that are for this process alone."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def ignore(number: int, frame: FrameType | None) -> None:
-        """The terminal has told the application as well."""
-
-    def pass_on(number: int, frame: FrameType | None) -> None:
-        for process in _children(child) or [child]:
-            with suppress(ProcessLookupError):
-                os.kill(process, number)
-
-    before: dict[signal.Signals, Any] = {}
-    wanted: dict[signal.Signals, Callable[[int, FrameType | None], None]] = {
-        signal.SIGINT: ignore,
-        signal.SIGQUIT: ignore,
-        signal.SIGTERM: pass_on,
-        signal.SIGHUP: pass_on,
-    }
-    try:
-        for number, handler in wanted.items():
-            before[number] = signal.signal(number, handler)
-        yield
-    finally:
-        for number, earlier in before.items():
-            signal.signal(number, earlier)
-
-
-def _children(process: int) -> list[int]:
-    """Return the children of a process: bubblewrap's is the application."""
-    try:
-        text = Path(f"/proc/{process}/task/{process}/children").read_text()
-    except OSError:
-        return []
-    return [int(number) for number in text.split()]

@@ -1,19 +1,19 @@
 """The only door to mount(2), unshare(2), setns(2) and their kin. Everything raises OSError.
 
 All of it is called in processes of one thread: a namespace of users cannot be left or entered otherwise.
+It is on the way of every start (crossing.py), so it imports next to nothing.
 """
 
 from __future__ import annotations
 
 import ctypes
-import fcntl
 import os
-import platform
-import signal
-import socket
 import struct
-from collections.abc import Iterable
-from pathlib import Path
+
+TYPE_CHECKING = False  # importing typing would take as long as the rest
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
 
 CLONE_NEWNS = 0x0002_0000
 CLONE_NEWUTS = 0x0400_0000
@@ -35,6 +35,8 @@ MS_SLAVE = 1 << 19
 MS_SHARED = 1 << 20
 
 _PR_SET_DUMPABLE = 4
+_PR_SET_NAME = 15
+_SIGCHLD = 17
 _MOVE_MOUNT_F_EMPTY_PATH = 0x4
 _MOVE_MOUNT_T_EMPTY_PATH = 0x40
 _OPEN_TREE_CLONE = 1
@@ -81,9 +83,9 @@ def enter(process: int, flags: int) -> None:
 
 def map_own_ids(uid: int, gid: int) -> None:
     """In a fresh user namespace, let the user and group be known by the numbers they have outside."""
-    Path("/proc/self/setgroups").write_text("deny")
-    Path("/proc/self/uid_map").write_text(f"{uid} {uid} 1")
-    Path("/proc/self/gid_map").write_text(f"{gid} {gid} 1")
+    for name, text in (("setgroups", "deny"), ("uid_map", f"{uid} {uid} 1"), ("gid_map", f"{gid} {gid} 1")):
+        with open(f"/proc/self/{name}", "wb", buffering=0) as file:  # noqa: PTH123 - see above
+            file.write(text.encode())
 
 
 def mount(source: str, target: Path | str, kind: str, flags: int = 0, options: str = "") -> None:
@@ -117,8 +119,25 @@ def stay_visible_to_owner() -> None:
     _check(_libc.prctl(_PR_SET_DUMPABLE, 1, 0, 0, 0), "prctl(PR_SET_DUMPABLE)")
 
 
+def name_process(name: str) -> None:
+    """Let this process be known as `name`: it was forked, and shows the arguments of the one it came from.
+
+    An application sees the arguments of its bubble's process 1.
+    """
+    _check(_libc.prctl(_PR_SET_NAME, name.encode(), 0, 0, 0), "prctl(PR_SET_NAME)")
+    with open("/proc/self/stat", "rb") as file:  # noqa: PTH123 - see above
+        fields = file.read().rpartition(b") ")[2].split()
+    start, end = int(fields[45]), int(fields[46])  # where the kernel reads /proc/PID/cmdline
+    if start and end - start > len(name):
+        place = (ctypes.c_char * (end - start)).from_address(start)
+        place.raw = name.encode().ljust(end - start, b"\0")
+
+
 def bring_up_loopback() -> None:
     """Give a fresh network namespace its 127.0.0.1."""
+    import fcntl
+    import socket
+
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as door:
         request = struct.pack("16sH14x", b"lo", 0)
         flags = struct.unpack("16sH14x", fcntl.ioctl(door, _SIOCGIFFLAGS, request))[1]
@@ -178,11 +197,12 @@ def fork_sibling() -> int:
 
     In the new process nothing of Python's own bookkeeping is done: it must call exec or _exit at once.
     """
-    number = _SYS_CLONE.get(platform.machine())
+    machine = os.uname().machine
+    number = _SYS_CLONE.get(machine)
     if number is None:
-        raise OSError(38, "unknown architecture", platform.machine())
+        raise OSError(38, "unknown architecture", machine)
     zero = ctypes.c_long(0)
-    flags = ctypes.c_long(_CLONE_PARENT | signal.SIGCHLD)
+    flags = ctypes.c_long(_CLONE_PARENT | _SIGCHLD)
     return _check(_held.syscall(ctypes.c_long(number), flags, zero, zero, zero, zero), "clone")
 
 

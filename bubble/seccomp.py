@@ -10,6 +10,7 @@ import errno
 import os
 import platform
 import socket
+from functools import cache
 from typing import Any
 
 import pyseccomp
@@ -48,6 +49,7 @@ _TIOCLINUX = 0x541C
 _LOW_HALF = 0xFFFF_FFFF
 
 
+@cache
 def filter_program(*, nested_namespaces: bool) -> bytes:
     """Return the BPF program that bubblewrap loads right before the application.
 

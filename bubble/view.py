@@ -23,6 +23,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 from bubble import fuse, runtimefolder
 from bubble.cachefile import CacheFolder
@@ -438,9 +439,9 @@ def _stay(number: int, frame: FrameType | None) -> None:
     """Ignore a signal: the view ends with the mount, never before. (A supplier must not inherit that.)"""
 
 
-def main() -> int:
-    """Read the task, serve, clean up."""
-    task = ViewTask(**json.load(sys.stdin))
+def main(told: dict[str, Any] | None = None) -> int:
+    """Serve, clean up. `told`, or what standard input says, is the task."""
+    task = ViewTask(**(json.load(sys.stdin) if told is None else told))
     for number in (signal.SIGINT, signal.SIGHUP, signal.SIGTERM):
         signal.signal(number, _stay)
     try:

@@ -53,6 +53,7 @@ __all__ = [
     "PackedPage",
     "build_pack",
     "directory_end",
+    "languages_of",
 ]
 
 MAGIC = b"OVPPACK1"
@@ -349,6 +350,16 @@ class PackReader:
                 self._hashes[key] = hashes
         if not right:
             raise CorruptBlockError(f"damaged page of block {name.hex()} in a launch pack", expected=name)
+
+
+def languages_of(application: str) -> str:
+    """Return what the pack with the files of all languages is named after.
+
+    Beside an application's launch pack there may be this second one. It holds, of each file for one language
+    that the launch touches, its counterparts for all others, each language in frames of its own: whoever
+    launches in a language that the profile does not know takes the frames of that one.
+    """
+    return f"{application}@languages"
 
 
 def directory_end(preamble: bytes) -> int:

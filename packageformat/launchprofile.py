@@ -108,7 +108,7 @@ class LaunchProfile:
     """
 
     application: str
-    bubble_id: bytes  # of the stack that it was trained on
+    bubble_id: bytes  # of the stack that it was trained on: another one, if it was taken over
     runs: tuple[ProfileRun, ...]  # the first launch first
     contents: tuple[ProfileContent, ...]
     touches: tuple[Touch, ...]
@@ -169,7 +169,7 @@ class LaunchProfile:
 class PackageProfiles:
     """The launch profiles of a package's applications: what stands in `NAME_VERSION.profile`."""
 
-    version_id: bytes  # of the version that was trained
+    version_id: bytes  # of the version that they are for
     profiles: tuple[LaunchProfile, ...]
 
     def __post_init__(self) -> None:

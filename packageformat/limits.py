@@ -115,6 +115,16 @@ PACK_FRAMES_MAX = 1 << 16
 PACK_BLOCKS_MAX = 1 << 16
 PACK_EXTENTS_MAX = 1 << 19
 
+# Launch profile
+PROFILE_BYTES_MAX = 32 << 20
+"""Plain bytes of the profiles of one package."""
+
+PROFILE_RUNS_MAX = 256
+PROFILE_CONTENTS_MAX = 1 << 16
+PROFILE_TOUCHES_MAX = 1 << 19
+PROFILE_TIME_MAX = (1 << 32) - 1
+"""Milliseconds since the start of a run."""
+
 # Delta
 DELTA_DIRECTORY_BYTES_MAX = 16 << 20
 """Plain bytes of a delta's directory."""
@@ -127,16 +137,6 @@ DELTA_SEGMENTS_MAX = 1 << 14
 
 DELTA_EXTENTS_MAX = 1 << 20
 """Extents of old pages in a delta."""
-
-# Launch profile
-PROFILE_BYTES_MAX = 32 << 20
-"""Plain bytes of the profiles of one package."""
-
-PROFILE_RUNS_MAX = 256
-PROFILE_CONTENTS_MAX = 1 << 16
-PROFILE_TOUCHES_MAX = 1 << 19
-PROFILE_TIME_MAX = (1 << 32) - 1
-"""Milliseconds since the start of a run."""
 
 # Memory: what a parser may take above its input, whatever the input
 MEMORY_FIXED = 8 << 20

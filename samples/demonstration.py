@@ -177,10 +177,11 @@ def _text(file: IO[str]) -> str:
 
 
 @contextmanager
-def demonstration_user(name: str = "millstream-demo") -> Iterator[DemonstrationUser]:
+def demonstration_user(name: str = "millstream-demo", uid: int | None = None) -> Iterator[DemonstrationUser]:
     """A user for as long as the block lasts; then his processes, his account and his home are gone.
 
     Two at once under one name take turns. What an earlier, killed run left of the account is removed first.
+    `uid` asks for a certain id.
     Not root: the caller himself, with a home and a runtime folder of the block's own.
     """
     if not root():
@@ -193,8 +194,11 @@ def demonstration_user(name: str = "millstream-demo") -> Iterator[DemonstrationU
         return
     with locked(Path(f"/run/lock/{name}.lock")):
         _delete_user(name)
+        asked = [] if uid is None else ["--uid", str(uid)]
         _run(
-            "useradd", "--create-home", "--shell", "/bin/bash", "--comment", "Millstream demonstration", name
+            *("useradd", "--create-home", "--shell", "/bin/bash", "--comment", "Millstream demonstration"),
+            *asked,
+            name,
         )
         try:
             account = pwd.getpwnam(name)

@@ -1,12 +1,14 @@
 """Packages of the samples, each really sequenced, once: kept in a folder until its recipe changes.
 
 A package is found again by the digest of its recipe, of the files beside it that the recipe names, and of
-all that under it. One that no longer opens (the format has moved on) is sequenced again.
+all that under it. One that no longer opens (the format has moved on) is sequenced again. Beside a package
+lies the launch profile of its applications; one that lacks it is trained, not sequenced again.
 """
 
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import shutil
 import subprocess
@@ -22,6 +24,7 @@ from samples.lock import locked
 
 SAMPLES = Path(__file__).resolve().parent
 _opened: set[Path] = set()
+_trained: set[Path] = set()
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,19 +94,39 @@ def sequenced(name: str, cache: Path, say: Callable[[str], None] = print, folder
     with locked(cache / f"{name}.lock"):
         found = _package(kept)
         if found is not None:
+            _train(found, base, say)
             return found
         key = publisher_key(cache)
         say(f"sequencing {name} (this takes a while, and is kept)")
         with tempfile.TemporaryDirectory(prefix=f".{name}-", dir=cache) as work:
             below: list[str | Path] = [] if base is None else ["--base", base]
-            _sequencer("build", wanted.recipe, *below, "--key", key, "--output", work)
+            _sequencer("build", wanted.recipe, *below, "--key", key, "--output", work, "--no-train")
             shutil.rmtree(kept, ignore_errors=True)
             Path(work).chmod(0o755)
             shutil.copytree(work, kept, copy_function=os.link)
         found = _package(kept)
         if found is None:
             raise RuntimeError(f"the sequencer made no package of {name} that opens")
+        _train(found, base, say)
         return found
+
+
+def _train(package: Path, base: Path | None, say: Callable[[str], None]) -> None:
+    """Have the launch profile of a package's applications beside it; without one all works, but slower."""
+    if package in _trained:
+        return
+    _trained.add(package)
+    stem = package.name.removesuffix(".ovp")
+    if package.with_name(f"{stem}.profile").exists():
+        return
+    told: dict[str, Any] = json.loads(package.with_name(f"{stem}.report.json").read_text("utf-8"))
+    if all(application["terminal"] for application in told["applications"]):
+        return
+    say(f"training {package.name} (starts it a few times; this is kept)")
+    try:
+        _sequencer("train", package, *([] if base is None else ["--packages", base.parent]), "--quiet")
+    except RuntimeError as error:
+        say(f"{package.name} has no launch profile: {error}")
 
 
 def forget_old(cache: Path) -> None:

@@ -77,7 +77,7 @@ class Visit:
         environment: Mapping[str, str] | None = None,
         prefix: Sequence[str] = (),
     ) -> None:
-        self.user, self._program, self._prefix = user, programs / "appclient", list(prefix)
+        self.user, self._program, self.prefix = user, programs / "appclient", list(prefix)
         self._environment = dict(environment or {})
         self._display: Display | None = None
 
@@ -92,6 +92,11 @@ class Visit:
         """Add `more` to what this user's programs see, such as a display that is not ours."""
         self._environment |= more
 
+    def remove_environment(self, *names: str) -> None:
+        """Take back what `add_environment` added."""
+        for name in names:
+            self._environment.pop(name, None)
+
     def appclient(
         self, *words: str | Path, stdin: str = "", timeout_s: float = 120, check: bool = True
     ) -> subprocess.CompletedProcess[str]:
@@ -103,7 +108,7 @@ class Visit:
         return self.user.run(
             [self._program, *words],
             environment=self._environment,
-            prefix=self._prefix,
+            prefix=self.prefix,
             stdin=stdin,
             timeout_s=timeout_s,
             check=check,
@@ -134,7 +139,7 @@ class Visit:
         process = self.user.popen(
             [self._program, "run", application, *files],
             environment=self._environment,
-            prefix=self._prefix,
+            prefix=self.prefix,
             stdout=said,
             stderr=subprocess.STDOUT,
         )
@@ -185,7 +190,7 @@ class Visit:
             process = self.user.popen(
                 [self._program, "run", application, *files],
                 environment={**self._environment, "TERM": "xterm"},
-                prefix=self._prefix,
+                prefix=self.prefix,
                 stdin=theirs,
                 stdout=theirs,
                 stderr=theirs,

@@ -30,11 +30,13 @@ from sequencer.installation import Captured, InstallLog, follow
 from sequencer.keys import read_key
 from sequencer.pack import FILES_AT_ONCE, hash_blocks, package_id, write_package, write_text
 from sequencer.packagefile import SUFFIX, PackageFile, newest, open_package_file, open_stack
-from sequencer.progress import CaptureDisplay, PackDisplay
+from sequencer.profiling import Profiled, provide_profile
+from sequencer.progress import CaptureDisplay, PackDisplay, TrainingDisplay
 from sequencer.recipe import Recipe, read_recipe
 from sequencer.report import Report
 from sequencer.rooms import furnish
 from sequencer.subids import SubordinateIds, find_subordinate_ids
+from sequencer.training import Watch
 from sequencer.workfolder import BASES, CAPTURES, WorkFolder, cache_folder
 
 ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
@@ -53,6 +55,8 @@ class Request:
     packages: Path  # folder with bases
     base: Path | None = None  # a file, instead of looking in `packages`
     version: str = ""  # instead of the recipe's
+    train: bool = True
+    profile: Path | None = None  # of an earlier version, for when it is not trained
     quiet: bool = False
 
 
@@ -64,10 +68,11 @@ class Built:
     report_path: Path
     log: Path
     report: Report
+    profiled: Profiled
 
 
 def build(request: Request) -> Built:
-    """Capture what the recipe installs, pack and sign it.
+    """Capture what the recipe installs, pack and sign it, then train it.
 
     Raises:
         MillstreamError: (one of its kinds) with what to do; nothing half-written is left.
@@ -101,7 +106,16 @@ def build(request: Request) -> Built:
                 built = _pack(request, recipe, stack, seed, architecture, captured, worker, display, began)
     for file in stack:
         file.close()
-    return Built(built[0], built[1], log_path, built[2])
+    folders = list(dict.fromkeys((request.output, request.packages, *(file.path.parent for file in stack))))
+    with TrainingDisplay(quiet=request.quiet) as training:
+        profiled = provide_profile(
+            built[0],
+            folders,
+            training=request.train,
+            earlier=request.profile,
+            watch=Watch(training.say, training.tick),
+        )
+    return Built(built[0], built[1], log_path, built[2], profiled)
 
 
 def _pack(

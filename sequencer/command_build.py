@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import json
+import sys
 from pathlib import Path
 
 from sequencer.build import Request, build
@@ -16,7 +18,9 @@ examples:
 
 The installation runs in a disposable overlay over the base, in namespaces of its own, as root of subordinate
 ids: never as this machine's root. Beside NAME_VERSION.ovp lie NAME_VERSION.report.json (what was captured,
-left out and noticed) and NAME.log (what the commands printed).
+left out and noticed) and NAME.log (what the commands printed). An application that shows a window is then
+started a few times to learn what a launch touches (sequencer train --help tells more), which becomes
+NAME_VERSION.profile; without training, the profile of an earlier version is taken over as far as it holds.
 """
 
 
@@ -39,6 +43,13 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     )
     parser.add_argument("--base", type=Path, metavar="FILE.ovp", help="the base, instead of the newest")
     parser.add_argument("--package-version", default="", metavar="VERSION", help="instead of the recipe's")
+    parser.add_argument("--no-train", action="store_true", help="do not start its applications to learn")
+    parser.add_argument(
+        "--profile",
+        type=Path,
+        metavar="FILE",
+        help="of an earlier version, if not trained (the newest there)",
+    )
     parser.add_argument("--quiet", action="store_true", help="no progress, no summary: only the file's name")
     parser.add_argument("--json", action="store_true", help="print the report as JSON")
     parser.set_defaults(run=run)
@@ -54,14 +65,22 @@ def run(args: argparse.Namespace) -> int:
             packages=args.packages or args.output,
             base=args.base,
             version=args.package_version,
+            train=not args.no_train,
+            profile=args.profile,
             quiet=args.quiet or args.json,
         )
     )
     if args.json:
-        print(built.report.as_json())
+        profile = {"path": built.profiled.path, "how": built.profiled.how, "told": built.profiled.told}
+        record = {**json.loads(built.report.as_json()), "profile": profile}
+        print(json.dumps(record, indent=1, default=str))
     elif args.quiet:
         print(built.package)
     else:
         print("\n".join(built.report.lines()))
         print(f"  package     {built.package}\n  report      {built.report_path}")
+        if built.profiled.path is not None:
+            print(f"  profile     {built.profiled.path} ({built.profiled.how})")
+    if built.profiled.told and not args.json:
+        print(f"sequencer: {built.profiled.told}", file=sys.stderr)
     return 0

@@ -22,7 +22,7 @@ TOGETHER_MS = 20
 """Pages side by side that were read within so many milliseconds are told as one touch."""
 
 
-class Kind(Enum):
+class RunKind(Enum):
     """What a run adds to a profile."""
 
     FIRST = "a first launch: leads to the window"
@@ -35,7 +35,7 @@ class TracedRun:
     """One run and its reads. Times are microseconds of the monotonic clock."""
 
     name: str
-    kind: Kind
+    kind: RunKind
     began_us: int
     window_us: int
     reads: Sequence[TracedRead]
@@ -79,7 +79,7 @@ def profile_of(
         application: its id.
         bubble_id: of the stack that ran.
         contents: of the view, by number.
-        runs: at least one, of Kind.FIRST.
+        runs: at least one, of RunKind.FIRST.
     """
     touches: list[Touch] = []
     found: dict[bytes, ProfileContent] = {}  # by content id, in the profile's order
@@ -87,7 +87,7 @@ def profile_of(
     seen: set[tuple[int, int]] = set()
     window_touches = 0
     for leads, parts in (
-        (True, [(number, run, True) for number, run in enumerate(runs) if run.kind is Kind.FIRST]),
+        (True, [(number, run, True) for number, run in enumerate(runs) if run.kind is RunKind.FIRST]),
         (False, list(_other_parts(runs))),
     ):
         for number, run, to_window in parts:
@@ -124,10 +124,10 @@ def _used(
 
 def _other_parts(runs: Sequence[TracedRun]) -> Iterator[tuple[int, TracedRun, bool]]:
     """Give what comes after the window: run number, run, and whether only what precedes its own window."""
-    for kind in (Kind.FIRST, Kind.LATER, Kind.VARIATION):
+    for kind in (RunKind.FIRST, RunKind.LATER, RunKind.VARIATION):
         for number, run in enumerate(runs):
             if run.kind is kind:
-                yield number, run, kind is Kind.VARIATION
+                yield number, run, kind is RunKind.VARIATION
 
 
 def _add(

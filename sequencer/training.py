@@ -28,7 +28,7 @@ from packageformat.launchprofile import LaunchProfile, PackageProfiles
 from sequencer.display import Display
 from sequencer.documents import documents_for
 from sequencer.errors import TrainingError
-from sequencer.firsttouch import Contents, Kind, TracedRun, ViewContents, profile_of
+from sequencer.firsttouch import Contents, RunKind, TracedRun, ViewContents, profile_of
 from sequencer.packagefile import PackageFile
 from sequencer.trial import WINDOW_S, arguments_of, await_exit, end_bubble, room_in, start_inside, supplied
 
@@ -62,7 +62,7 @@ class Plan:
 @dataclass(frozen=True, slots=True)
 class _Step:
     name: str
-    kind: Kind
+    kind: RunKind
     fresh: bool = True  # an empty home and no changes
     document: Path | None = None
     locale: str = LOCALE
@@ -175,26 +175,26 @@ class _Trainer:
                 f"{len(pages):,} pages ({len(pages) * 4096 / 1e6:,.1f} MB), {new:,} of them new"
             )
         # The last first launch leads: nothing was in its way but the pages themselves.
-        first = [run for run in runs if run.kind is Kind.FIRST]
-        ordered = [first[-1], *first[:-1], *(run for run in runs if run.kind is not Kind.FIRST)]
+        first = [run for run in runs if run.kind is RunKind.FIRST]
+        ordered = [first[-1], *first[:-1], *(run for run in runs if run.kind is not RunKind.FIRST)]
         return profile_of(self._application.id, self._spec.bubble_id, self._contents, ordered)
 
     def _steps(self, plan: Plan) -> Iterator[_Step]:
         for number in range(plan.first_launches):
-            yield _Step("first launch" if not number else f"first launch {number + 1}", Kind.FIRST)
-        yield _Step("second launch", Kind.LATER, fresh=False)
+            yield _Step("first launch" if not number else f"first launch {number + 1}", RunKind.FIRST)
+        yield _Step("second launch", RunKind.LATER, fresh=False)
         self._documents.mkdir(exist_ok=True)
         for document in documents_for(self._application.mime_types):
             path = self._documents / f"document.{document.suffix}"
             path.write_bytes(document.content())
-            yield _Step(f"opening {document.suffix}", Kind.LATER, fresh=False, document=path)
+            yield _Step(f"opening {document.suffix}", RunKind.LATER, fresh=False, document=path)
         for path in plan.documents:
-            yield _Step(f"opening {path.name[:100]}", Kind.LATER, fresh=False, document=path.absolute())
+            yield _Step(f"opening {path.name[:100]}", RunKind.LATER, fresh=False, document=path.absolute())
         if plan.elsewhere:
             width, height = ELSEWHERE_SIZE
             yield _Step(
                 f"first launch, {ELSEWHERE_LOCALE}, {width} x {height}",
-                Kind.VARIATION,
+                RunKind.VARIATION,
                 locale=ELSEWHERE_LOCALE,
                 size=ELSEWHERE_SIZE,
             )

@@ -1,4 +1,4 @@
-"""`streamserver import`: verify packages and publish them."""
+"""`streamserver import`: verify packages and publish them, with the launch profiles beside them."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ import sys
 from pathlib import Path
 
 from packageformat.errors import MillstreamError
-from streamserver.errors import MissingRuntimeError
+from streamserver.errors import MissingPackageError, MissingRuntimeError
 from streamserver.importing import Imported, import_package
+from streamserver.profileimport import SUFFIX, ImportedProfile, import_profile, profile_beside
 from streamserver.statearguments import add_state_arguments, state_arguments
 from streamserver.store import Store, open_store
 from streamserver.textline import one_line
@@ -17,9 +18,12 @@ from streamserver.textline import one_line
 EPILOG = """\
 example:
   streamserver import /srv/millstream debian-12_1.ovp editor_2.1.ovp
+  streamserver import /srv/millstream editor_2.1.profile     # trained again
 
 Every byte is verified before anything is published. Runtimes go in front of what stands on them, or
-with it in one command, in any order. Nobody sees a package until a group is entitled to it.
+with it in one command, in any order. Nobody sees a package until a group is entitled to it. A launch profile
+beside a package (editor_2.1.profile) is taken with it; its launch pack is built by the running server, or by
+'streamserver packs build'.
 """
 
 
@@ -32,7 +36,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    add_state_arguments(parser, "PACKAGE.ovp...", json=True)
+    add_state_arguments(parser, "FILE...", json=True)
     parser.set_defaults(run=run)
 
 
@@ -48,16 +52,20 @@ def run(args: argparse.Namespace) -> int:
     return code
 
 
-def _import_all(store: Store, sources: list[Path]) -> list[tuple[Path, Imported | MillstreamError]]:
-    """Import; what lacks a runtime is tried again after the others."""
-    done: list[tuple[Path, Imported | MillstreamError]] = []
-    waiting = sources
+Outcome = Imported | ImportedProfile | MillstreamError
+
+
+def _import_all(store: Store, sources: list[Path]) -> list[tuple[Path, Outcome]]:
+    """Import; what lacks a runtime or its package is tried again after the others."""
+    done: list[tuple[Path, Outcome]] = []
+    beside = [profile for source in sources if (profile := profile_beside(source)) is not None]
+    waiting = list(dict.fromkeys([*sources, *beside]))
     while waiting:
         later: list[tuple[Path, MillstreamError]] = []
         for source in waiting:
             try:
-                done.append((source, import_package(store, source)))
-            except MissingRuntimeError as error:
+                done.append((source, _import(store, source)))
+            except (MissingRuntimeError, MissingPackageError) as error:
                 later.append((source, error))
             except MillstreamError as error:
                 done.append((source, error))
@@ -67,7 +75,13 @@ def _import_all(store: Store, sources: list[Path]) -> list[tuple[Path, Imported 
     return done
 
 
-def _tell(source: Path, outcome: Imported | MillstreamError, *, as_json: bool) -> None:
+def _import(store: Store, source: Path) -> Imported | ImportedProfile:
+    if source.suffix == SUFFIX:
+        return import_profile(store, source)
+    return import_package(store, source)
+
+
+def _tell(source: Path, outcome: Outcome, *, as_json: bool) -> None:
     if isinstance(outcome, MillstreamError):
         line = outcome.line() if str(source) in str(outcome) else f"{source}: {outcome.line()}"
         print(f"streamserver: {one_line(line)}", file=sys.stderr)
@@ -79,6 +93,9 @@ def _tell(source: Path, outcome: Imported | MillstreamError, *, as_json: bool) -
                 "exit_code": outcome.exit_code,
             }
             print(json.dumps(told))
+        return
+    if isinstance(outcome, ImportedProfile):
+        _tell_profile(source, outcome, as_json=as_json)
         return
     if as_json:
         told = {
@@ -96,3 +113,20 @@ def _tell(source: Path, outcome: Imported | MillstreamError, *, as_json: bool) -
     print(
         f"{words[outcome.outcome]} {outcome.name} {outcome.version} ({outcome.kind}, {outcome.size:,} bytes)"
     )
+
+
+def _tell_profile(source: Path, outcome: ImportedProfile, *, as_json: bool) -> None:
+    if as_json:
+        told = {
+            "file": str(source),
+            "outcome": outcome.outcome,
+            "name": outcome.name,
+            "version": outcome.version,
+            "kind": "profile",
+            "version_id": outcome.version_id.hex(),
+            "applications": list(outcome.applications),
+        }
+        print(json.dumps(told))
+        return
+    words = "imported" if outcome.outcome == "imported" else "was here already:"
+    print(f"{words} launch profile of {outcome.name} {outcome.version} ({', '.join(outcome.applications)})")

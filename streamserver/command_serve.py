@@ -29,8 +29,9 @@ examples:
   streamserver serve /srv/millstream --listen 0.0.0.0:8470 --certificate apps.pem --key apps.key
   streamserver serve /srv/millstream --listen 127.0.0.1:0 --json
 
-Packages dropped into DIR/incoming are imported while it runs; refused ones are moved to DIR/rejected,
-with the reason beside them. SIGTERM and Ctrl-C stop it after the requests under way (10 s at most).
+Packages and launch profiles dropped into DIR/incoming are imported while it runs; refused ones are moved to
+DIR/rejected, with the reason beside them. Launch packs are built behind the clients, by a process of low
+priority. SIGTERM and Ctrl-C stop it after the requests under way (10 s at most).
 """
 
 
@@ -69,6 +70,19 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         metavar="S",
         help="a dropped file cut short may grow so long",
     )
+    parser.add_argument(
+        "--no-packs", action="store_true", help="build no launch packs ('streamserver packs build' does)"
+    )
+    parser.add_argument(
+        "--no-reports", action="store_true", help="take no reports of launches; clients are told so"
+    )
+    parser.add_argument(
+        "--relearn-s",
+        type=_seconds,
+        default=300.0,
+        metavar="S",
+        help="reports of launches are merged into launch packs that often",
+    )
     parser.set_defaults(run=run)
 
 
@@ -102,7 +116,15 @@ def run(args: argparse.Namespace) -> int:
         own = (store.folder.certificate, store.folder.certificate_key)
         tls = choose_tls(address, own, (args.certificate, args.key), plain=args.no_tls)
         patience = Patience(args.quiet_s, args.patience_s)
-        return Settings(address, tls, patience, proxies=tuple(args.trusted_proxy))
+        return Settings(
+            address,
+            tls,
+            patience,
+            proxies=tuple(args.trusted_proxy),
+            builds_packs=not args.no_packs,
+            learns=not args.no_reports,
+            relearn_s=args.relearn_s,
+        )
 
     def ready(serving: Serving) -> None:
         if args.json:

@@ -12,7 +12,7 @@ from streamserver.connections import Network
 from streamserver.descriptors import Descriptors
 from streamserver.passwords import hash_of_nobody
 from streamserver.store import Store
-from streamserver.throttle import LoginThrottle
+from streamserver.throttle import Buckets, LoginThrottle, report_buckets
 
 PASSWORDS_AT_ONCE = 2  # argon2 runs: 64 MiB and a core each
 PASSWORDS_WAITING = 32
@@ -30,6 +30,8 @@ class Context:
     )
     hashing: int = 0
     proxies: tuple[Network, ...] = ()  # whose X-Forwarded-For is believed
+    learns: bool = True  # reports of launches are kept
+    reporting: Buckets = field(default_factory=report_buckets)
     nobody: str = field(default_factory=hash_of_nobody)
     started: float = field(default_factory=time.monotonic)
 

@@ -6,7 +6,8 @@ MillstreamError
 │   └── DamagedObjectError      30   a stored package whose bytes are not what they were
 ├── UntrustedPublisherError     31   a package signed by a key that this server does not trust
 ├── ConflictError               32   a package that contradicts one that is there
-│   └── MissingRuntimeError     32   a package whose runtimes are not here yet
+│   ├── MissingRuntimeError     32   a package whose runtimes are not here yet
+│   └── MissingPackageError     32   a launch profile whose package is not here yet
 └── ServerConfigurationError    33   address, certificate, folders: what `serve` needs to start
 """
 
@@ -52,6 +53,12 @@ class MissingRuntimeError(ConflictError):
     """A package that requires runtimes which this server does not have."""
 
     hint = "import the runtimes first, the base before what stands on it"
+
+
+class MissingPackageError(ConflictError):
+    """A launch profile of a package version which this server does not have."""
+
+    hint = "import the package that was trained first, or train the one that is here"
 
 
 class ServerConfigurationError(MillstreamError):

@@ -9,10 +9,11 @@ from hashlib import sha256
 
 from packageformat.header import decode_header
 from packageformat.manifest import Manifest, decode_manifest
-from packageformat.pointer import Pointer, encode_pointer
+from packageformat.pointer import PackReference, Pointer, encode_pointer
 from packageformat.publishing import Published, Publishing, encode_publishing
 from packageformat.signed import seal
 from streamserver.database.catalogue import StoredPackage
+from streamserver.database.packs import StoredPack
 
 WINDOW_S = 3600  # documents of one window are the same, so that 304 has something to answer
 LIFETIME_S = 24 * 3600  # of a publishing document, and of a pointer
@@ -57,14 +58,17 @@ def sealed_publishing(
     return seal("publishing", encode_publishing(publishing), seed)
 
 
-def sealed_pointer(package: StoredPackage, seed: bytes, *, now: float) -> bytes:
-    """Return the signed pointer of a package version."""
+def sealed_pointer(package: StoredPackage, packs: Iterable[StoredPack], seed: bytes, *, now: float) -> bytes:
+    """Return the signed pointer of a package version and its launch packs."""
     pointer = Pointer(
         version_id=package.version_id,
         object_digest=package.object_digest,
         object_size=package.object_size,
         header=decode_header(package.header),
-        packs=(),
+        packs=tuple(
+            PackReference(pack.application, pack.bubble_id, pack.object_digest, pack.object_size)
+            for pack in packs
+        ),
         generation=package.pointer_generation,
         issued=int(now),
         expires=int(now) + LIFETIME_S,

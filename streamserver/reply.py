@@ -41,7 +41,7 @@ ERRORS = {
         ErrorKind("capability_expired", 410, "URL has expired", "ask for a new pointer"),
         ErrorKind("too_large", 413, "request is too large", "see PROTOCOL.md"),
         ErrorKind("bad_range", 416, "object has no such bytes", "ask for bytes inside the object"),
-        ErrorKind("too_many_attempts", 429, "too many failed attempts", "wait, then try again"),
+        ErrorKind("too_many_attempts", 429, "too many attempts", "wait, then try again"),
         ErrorKind("internal", 500, "server has made a mistake", "tell the administrator: the log has more"),
         ErrorKind("store_failed", 503, "server cannot use its store", "tell the administrator"),
         ErrorKind("damaged_package", 503, "stored package is damaged", "tell the administrator"),

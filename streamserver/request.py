@@ -19,6 +19,7 @@ from streamserver.identity import Identity, read_token
 from streamserver.reply import RefusedError
 
 BODY_MAX = 64 * 1024  # bytes
+REPORT_BODY_MAX = 512 * 1024
 BODY_TIMEOUT_S = 20.0
 POINTERS_MAX = 64  # version ids in one request
 _VERSION_ID = re.compile(r"[0-9a-f]{64}", re.ASCII)
@@ -32,13 +33,17 @@ class Credentials:
     password: str
 
 
-async def read_json(request: web.Request) -> dict[str, object]:
-    """Return the JSON object in a request's body, of at most `BODY_MAX` bytes."""
-    if request.content_length is not None and request.content_length > BODY_MAX:
+async def read_json(request: web.Request, limit: int = BODY_MAX) -> dict[str, object]:
+    """Return the JSON object in a request's body, of at most `limit` bytes."""
+    if request.content_length is not None and request.content_length > limit:
         raise RefusedError("too_large", headers={"Connection": "close"})
+    body = bytearray()
     try:
         async with asyncio.timeout(BODY_TIMEOUT_S):
-            body = await request.read()
+            while piece := await request.content.readany():
+                body += piece
+                if len(body) > limit:
+                    raise RefusedError("too_large", headers={"Connection": "close"})
     except TimeoutError as error:
         raise RefusedError("request_timeout", headers={"Connection": "close"}) from error
     try:

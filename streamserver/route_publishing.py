@@ -11,12 +11,13 @@ from aiohttp import web
 
 from streamserver.capability import LIFETIME_S, object_path
 from streamserver.context import CONTEXT
-from streamserver.database import catalogue
+from streamserver.database import catalogue, packs
 from streamserver.database.catalogue import StoredPackage
+from streamserver.database.packs import StoredPack
 from streamserver.publication import Audience, publishing_etag, sealed_pointer, sealed_publishing
 from streamserver.reply import RefusedError, json_response
 from streamserver.request import read_json, signed_in, version_ids_of
-from streamserver.store import is_whole
+from streamserver.store import is_pack_whole, is_whole
 
 _HEADERS = {"Cache-Control": "private, no-cache"}
 
@@ -51,9 +52,12 @@ async def pointers(request: web.Request) -> web.StreamResponse:
     now = time.time()
     account, _ = signed_in(request, now=now)
     wanted = version_ids_of(await read_json(request))
-    found = await asyncio.to_thread(
-        context.store.reader.ask, lambda db: catalogue.readable_packages(db, account.id, wanted)
-    )
+
+    def question(db: sqlite3.Connection) -> tuple[dict[bytes, StoredPackage], dict[bytes, list[StoredPack]]]:
+        found = catalogue.readable_packages(db, account.id, wanted)
+        return found, {version_id: packs.list_packs(db, version_id) for version_id in found}
+
+    found, named = await asyncio.to_thread(context.store.reader.ask, question)
     if len(found) != len(wanted):
         raise RefusedError("unknown_package")
     for package in found.values():
@@ -63,16 +67,28 @@ async def pointers(request: web.Request) -> web.StreamResponse:
             )
     secrets = context.store.secrets
     expires = int(now) + LIFETIME_S
+    whole = {  # a pack that is missing is built again: until then the launch goes without
+        version_id: [pack for pack in there if is_pack_whole(context.store, pack)]
+        for version_id, there in named.items()
+    }
     return json_response(
         {
             "pointers": [
                 {
                     "version_id": version_id.hex(),
                     "pointer": base64.b64encode(
-                        sealed_pointer(found[version_id], secrets.seed, now=now)
+                        sealed_pointer(found[version_id], whole[version_id], secrets.seed, now=now)
                     ).decode(),
                     "url": object_path(secrets.capability, found[version_id].object_digest, expires),
                     "expires": expires,
+                    "packs": [
+                        {
+                            "application": pack.application,
+                            "bubble_id": pack.bubble_id.hex(),
+                            "url": object_path(secrets.capability, pack.object_digest, expires),
+                        }
+                        for pack in whole[version_id]
+                    ],
                 }
                 for version_id in wanted
             ]

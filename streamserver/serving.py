@@ -10,7 +10,7 @@ import resource
 import signal
 import socket
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -21,6 +21,7 @@ from streamserver.certificate import tls_context
 from streamserver.connections import Connections, GuardedProtocol, Network
 from streamserver.context import Context
 from streamserver.errors import ServerConfigurationError
+from streamserver.packworker import PackWorker
 from streamserver.store import Store, open_store, tidy
 from streamserver.watcher import Patience, Watcher
 from streamserver.webapplication import make_application
@@ -30,6 +31,7 @@ IDLE_S = 30.0  # a connection whose next request head is not complete by then is
 HANDSHAKE_S = 20.0
 STOP_S = 10.0  # requests under way have so long to finish
 FILES_WANTED = 65536
+RELEARN_S = 300.0  # reports of launches wait so long for others to join them
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +61,9 @@ class Settings:
     patience: Patience = field(default_factory=Patience)
     proxies: tuple[Network, ...] = ()
     connections: Connections | None = None  # None: the usual bounds
+    builds_packs: bool = True
+    learns: bool = True  # takes reports of launches
+    relearn_s: float = RELEARN_S
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,7 +179,7 @@ async def serve(
     """
     listener = listening_socket(settings.address)
     runner = web.AppRunner(
-        make_application(Context(store, proxies=settings.proxies)),
+        make_application(Context(store, proxies=settings.proxies, learns=settings.learns)),
         access_log=ACCESS,
         access_log_class=AccessLogger,
         keepalive_timeout=IDLE_S,
@@ -200,7 +205,10 @@ async def serve(
             ssl_handshake_timeout=handshake,
         )
         on_ready(Serving(_url(listener, settings), store.secrets.public))
-        await _until(stop, Watcher(store, settings.patience))
+        loop = asyncio.get_running_loop()
+        packs = PackWorker(store, settings.relearn_s)
+        watcher = Watcher(store, settings.patience, on_import=lambda _: loop.call_soon_threadsafe(packs.wake))
+        await _until(stop, watcher.run(), *([packs.run()] if settings.builds_packs else []))
     finally:
         if accepting is not None:
             accepting.close()
@@ -208,18 +216,18 @@ async def serve(
         listener.close()
 
 
-async def _until(stop: asyncio.Event, watcher: Watcher) -> None:
-    watching = asyncio.create_task(watcher.run())
-    stopping = asyncio.create_task(stop.wait())
+async def _until(stop: asyncio.Event, *workers: Coroutine[object, object, object]) -> None:
+    working: list[asyncio.Task[object]] = [asyncio.create_task(worker) for worker in workers]
+    stopping: asyncio.Task[object] = asyncio.create_task(stop.wait())
     try:
-        await asyncio.wait((watching, stopping), return_when=asyncio.FIRST_COMPLETED)
-        if watching.done():
-            watching.result()  # raises what ended it
+        await asyncio.wait((*working, stopping), return_when=asyncio.FIRST_COMPLETED)
+        for task in working:
+            if task.done():
+                task.result()  # raises what ended it
     finally:
-        for task in (watching, stopping):
+        for task in (*working, stopping):
             task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await task
+        await asyncio.gather(*working, stopping, return_exceptions=True)
 
 
 def run(path: Path, settings_of: Callable[[Store], Settings], on_ready: Callable[[Serving], None]) -> None:

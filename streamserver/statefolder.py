@@ -8,7 +8,8 @@
     DIR/secrets/               0700: signing.key, capability.key, certificate.key
     DIR/certificate.pem        only after `init --self-signed`
 
-Locks are flock(2) on files in DIR: `serve.lock` (one server), `import.lock` (one import or cleaning).
+Locks are flock(2) on files in DIR: `serve.lock` (one server), `import.lock` (one import or cleaning),
+`packs.lock` (one builder of launch packs).
 """
 
 from __future__ import annotations
@@ -216,6 +217,17 @@ class StateFolder:
             except BlockingIOError:
                 held = False
             yield held
+        finally:
+            os.close(descriptor)
+
+    @contextmanager
+    def packs_lock(self) -> Iterator[None]:
+        """Hold the lock of the one builder of launch packs; wait for another one to end."""
+        with explained(self.path):
+            descriptor = os.open(self.path / "packs.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            yield
         finally:
             os.close(descriptor)
 

@@ -17,6 +17,8 @@ from streamserver.database import catalogue
 from streamserver.database.catalogue import StoredPackage
 from streamserver.database.connection import explained as explained_database
 from streamserver.database.connection import open_database
+from streamserver.database.objects import known_objects, objects_beside
+from streamserver.database.packs import StoredPack
 from streamserver.database.reader import Reader
 from streamserver.database.writer import Writer
 from streamserver.errors import StoreError
@@ -100,9 +102,9 @@ def tidy(store: Store) -> StoreCondition:
     """
     with store.folder.import_lock(wait=False) as held, explained(store.folder.objects):
         packages: list[StoredPackage] = store.reader.ask(catalogue.list_packages)
+        known = {digest.hex() for digest in store.reader.ask(known_objects)}
         removed = []
         if held:
-            known = {package.object_digest.hex() for package in packages}
             for path in store.folder.objects.iterdir():
                 if path.name.startswith(ARRIVING) or (_is_object_name(path.name) and path.name not in known):
                     path.unlink(missing_ok=True)
@@ -119,6 +121,14 @@ def is_whole(store: Store, package: StoredPackage) -> bool:
         return False
 
 
+def is_pack_whole(store: Store, pack: StoredPack) -> bool:
+    """Tell whether a pack's file is there in its full size. Its content is not read."""
+    try:
+        return store.folder.object_path(pack.object_digest).stat().st_size == pack.object_size
+    except FileNotFoundError:
+        return False
+
+
 def remove_packages(store: Store, name: str, version: str | None) -> list[StoredPackage]:
     """Remove a package's versions and their files.
 
@@ -127,13 +137,16 @@ def remove_packages(store: Store, name: str, version: str | None) -> list[Stored
         ConflictError: another package requires it.
     """
 
-    def change(db: sqlite3.Connection) -> list[StoredPackage]:
-        return catalogue.remove_package(db, name, version)
+    def change(db: sqlite3.Connection) -> tuple[list[StoredPackage], set[bytes]]:
+        ids = catalogue.version_ids(db, name, version)
+        beside = objects_beside(db, ids)
+        gone = catalogue.remove_package(db, name, version)
+        return gone, {package.object_digest for package in gone} | beside
 
     with store.folder.import_lock():
-        gone = store.writer.run(change)
-        for package in gone:
-            path = store.folder.object_path(package.object_digest)
+        gone, digests = store.writer.run(change)
+        for digest in digests:
+            path = store.folder.object_path(digest)
             with explained(path):
                 path.unlink(missing_ok=True)
     return gone

@@ -1,6 +1,7 @@
-"""How often somebody may try passwords: by user and address, and by address. Pure; bounded memory.
+"""How often somebody may try passwords, or report launches. Pure; bounded memory.
 
-A token bucket each: `burst` failures at once, then one every `refill_s` seconds. Only failures count.
+A token bucket each: `burst` failures at once, then one every `refill_s` seconds. Of passwords, only failures
+count, by user and address and by address; of reports, each one, by account.
 The least recently used buckets are forgotten first; a flood of invented user names from one address
 keeps that address's own bucket in use, so it cannot wash itself out.
 """
@@ -58,6 +59,11 @@ class Buckets:
     def _level(self, key: tuple[str, ...], now: float) -> float:
         level, when = self._levels.get(key, (0.0, now))
         return max(0.0, level - max(0.0, now - when) / self._refill_s)
+
+
+def report_buckets() -> Buckets:
+    """Return what bounds an account's reports of launches: 30 at once, then one a minute."""
+    return Buckets(burst=30, refill_s=60.0)
 
 
 class LoginThrottle:

@@ -1,10 +1,11 @@
-"""The watched folder: packages dropped into incoming/ are imported, bad ones moved to rejected/.
+"""The watched folder: packages and launch profiles dropped into incoming/ are imported, bad ones moved away.
 
 inotify (watchdog) only says *look*; what to do is decided by looking, so a lost event costs nothing
 but `LOOK_S`. A file is taken when it is *quiet*: its size, time and inode have not changed for
 `quiet_s`, and nobody has it open for writing (asked with a lease, fcntl(2), where the system can tell).
 A file shorter than its own header says is given `patience_s` without change before it counts as cut short.
-Runtimes may arrive after what stands on them: such packages wait as long as others are being taken or copied.
+Runtimes may arrive after what stands on them, and packages after their profiles: those wait as long as others
+are being taken or copied.
 """
 
 from __future__ import annotations
@@ -25,9 +26,15 @@ from watchdog.events import FileSystemEvent, FileSystemEventHandler
 from watchdog.observers import Observer
 
 from packageformat.errors import FormatError, MillstreamError
-from streamserver.errors import MissingRuntimeError, ServerConfigurationError, StoreError
+from streamserver.errors import MissingPackageError, MissingRuntimeError, ServerConfigurationError, StoreError
 from streamserver.importing import Imported, import_descriptor
 from streamserver.packagefile import declared_size
+from streamserver.profileimport import (
+    ImportedProfile,
+    declared_profile_size,
+    import_profile_descriptor,
+    is_profile,
+)
 from streamserver.statefolder import explained
 from streamserver.store import Store
 from streamserver.textline import shown
@@ -55,7 +62,7 @@ class Candidate:
 
     stamp: _Stamp
     since: float
-    waits_for: str = ""  # the runtime that it misses
+    waits_for: str = ""  # the runtime or package that it misses
     not_before: float = 0.0  # monotonic: what failed is left alone until then
     failures: int = 0
 
@@ -72,7 +79,7 @@ class Watcher:
         self,
         store: Store,
         patience: Patience | None = None,
-        on_import: Callable[[Imported], None] | None = None,
+        on_import: Callable[[Imported | ImportedProfile], object] | None = None,
     ) -> None:
         self._store = store
         self._patience = patience or Patience()
@@ -191,8 +198,8 @@ class Watcher:
         try:
             if self._still_arriving(descriptor, candidate):
                 return False
-            imported = import_descriptor(self._store, path, descriptor)
-        except MissingRuntimeError as error:
+            imported = self._import(path, descriptor)
+        except (MissingRuntimeError, MissingPackageError) as error:
             candidate.waits_for = str(error)
             if last_chance:
                 self._reject(path, error)
@@ -221,6 +228,11 @@ class Watcher:
             self._told(imported)
         return True
 
+    def _import(self, path: Path, descriptor: int) -> Imported | ImportedProfile:
+        if is_profile(descriptor):
+            return import_profile_descriptor(self._store, path, descriptor)
+        return import_descriptor(self._store, path, descriptor)
+
     def _still_arriving(self, descriptor: int, candidate: Candidate) -> bool:
         if _open_for_writing(descriptor):
             candidate.since = time.monotonic()
@@ -228,7 +240,7 @@ class Watcher:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             return False
         size = candidate.stamp[2]
-        declared = declared_size(descriptor)
+        declared = declared_size(descriptor) or declared_profile_size(descriptor)
         short = size < (declared if declared is not None else 512)
         return short and time.monotonic() - candidate.since < self._patience.patience_s
 

@@ -17,6 +17,7 @@ from streamserver.database.catalogue import ServerRow
 from streamserver.errors import DamagedObjectError, StoreError
 from streamserver.reply import ERRORS, RefusedError, error_response, json_response
 from streamserver.request import BODY_MAX
+from streamserver.route_launches import launches
 from streamserver.route_login import login, renew
 from streamserver.route_objects import read_object
 from streamserver.route_publishing import pointers, publishing
@@ -39,7 +40,9 @@ async def server(request: web.Request) -> web.StreamResponse:
     context = request.app[CONTEXT]
     row = context.store.reader.ask(_server_row)
     key = context.store.secrets.public.hex()
-    return json_response({"name": row.name, "key": key, "protocol": PROTOCOL})
+    return json_response(
+        {"name": row.name, "key": key, "protocol": PROTOCOL, "launch_reports": context.learns}
+    )
 
 
 def _server_row(db: sqlite3.Connection) -> ServerRow:
@@ -57,6 +60,7 @@ ROUTES = (
     ("POST", "/v1/renew", renew),
     ("GET", "/v1/publishing", publishing),
     ("POST", "/v1/pointers", pointers),
+    ("POST", "/v1/launches", launches),
     ("GET", "/v1/objects/{digest}", read_object),
     ("HEAD", "/v1/objects/{digest}", read_object),
 )

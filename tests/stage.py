@@ -111,6 +111,7 @@ def stage(
     server_prefix: Sequence[str] = (),
     client_prefix: Sequence[str] = (),
     size: tuple[int, int] = (1280, 800),
+    uid: int | None = None,
 ) -> Iterator[Stage]:
     """Set up a server (user `demo` in group `everybody`, nothing published), a user and a display.
 
@@ -128,7 +129,7 @@ def stage(
         undo.enter_context(service)
         service.command("trust", "add", sequenced.public_key(cache))
         undo.enter_context(open_fuse_device())
-        user = undo.enter_context(demonstration_user(name))
+        user = undo.enter_context(demonstration_user(name, uid))
         display = undo.enter_context(Display(*size))
         visit = Visit(user, programs, prefix=client_prefix)
         visit.use(display)

@@ -207,6 +207,16 @@ def replace_object(
     )
 
 
+def version_ids(db: sqlite3.Connection, name: str, version: str | None) -> list[bytes]:
+    """Return the ids of a package's versions, or of the one `version`."""
+    return [
+        row[0]
+        for row in db.execute(
+            "SELECT version_id FROM package WHERE name = ?1 AND (?2 IS NULL OR version = ?2)", (name, version)
+        )
+    ]
+
+
 def remove_package(db: sqlite3.Connection, name: str, version: str | None) -> list[StoredPackage]:
     """Remove one version of a package, or all; return what was removed.
 

@@ -1,15 +1,19 @@
-"""Run a program as an ordinary user on an overlay over a plain folder: the baseline of the benchmark.
+"""Run a program as an ordinary user on an overlay over plain folders: the baseline of the benchmark.
 
-    python overlaid.py LOWER SCRATCH XAUTHORITY COMMAND...
+    python overlaid.py LOWER[:LOWER...] SCRATCH XAUTHORITY COMMAND...
+    python overlaid.py =FOLDER SCRATCH XAUTHORITY COMMAND...    no overlay: the folder itself, read-only
 
 The same composition as a bubble's (user namespace, overlayfs with userxattr, bubblewrap, private home), but
-the lower layer lies on the local disk, complete. It stands alone: the user it runs as cannot read the clone.
+the lower layers (topmost first) are folders of the host. It says "ready" when Python is there and waits for
+a line on standard input, so that neither is measured. It stands alone: the user it runs as cannot read the
+clone.
 """
 
 from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from bubble import namespaces
@@ -17,7 +21,10 @@ from bubble import namespaces
 
 def main() -> None:
     """Compose, and become bubblewrap."""
-    lower, scratch, authority = (Path(word) for word in sys.argv[1:4])
+    scratch, authority = Path(sys.argv[2]), Path(sys.argv[3])
+    print("ready", flush=True)
+    if not sys.stdin.readline():
+        return
     for name in ("upper", "work", "merged", "home"):
         (scratch / name).mkdir(parents=True, exist_ok=True)
     passwd = scratch / "passwd"
@@ -26,9 +33,13 @@ def main() -> None:
     namespaces.unshare(namespaces.CLONE_NEWUSER | namespaces.CLONE_NEWNS)
     namespaces.map_own_ids(uid, gid)
     namespaces.mount("none", "/", "", namespaces.MS_REC | namespaces.MS_PRIVATE)
-    namespaces.mount_overlay(lower, scratch / "upper", scratch / "work", scratch / "merged")
+    if sys.argv[1].startswith("="):
+        root = ("--ro-bind", sys.argv[1][1:], "/")
+    else:
+        _mount_overlay(sys.argv[1].split(":"), scratch)
+        root = ("--bind", str(scratch / "merged"), "/")
     arguments = [
-        *("bwrap", "--bind", str(scratch / "merged"), "/", "--dev", "/dev", "--proc", "/proc"),
+        *("bwrap", *root, "--dev", "/dev", "--proc", "/proc"),
         *("--tmpfs", "/tmp", "--tmpfs", "/run", "--dir", "/tmp/.X11-unix", "--tmpfs", "/home"),
         *("--ro-bind", "/tmp/.X11-unix", "/tmp/.X11-unix", "--ro-bind", str(authority), "/run/Xauthority"),
         *("--ro-bind", str(passwd), "/etc/passwd", "--bind", str(scratch / "home"), "/home/user"),
@@ -37,6 +48,14 @@ def main() -> None:
         *("--unsetenv", "XDG_RUNTIME_DIR", "--chdir", "/home/user", "--", *sys.argv[4:]),
     ]
     os.execvp("bwrap", arguments)
+
+
+def _mount_overlay(lowers: Sequence[str], scratch: Path) -> None:
+    folders = [*lowers, scratch / "upper", scratch / "work"]
+    places = [f"/proc/self/fd/{os.open(folder, os.O_PATH | os.O_DIRECTORY)}" for folder in folders]
+    options = f"lowerdir={':'.join(places[:-2])},upperdir={places[-2]},workdir={places[-1]},userxattr"
+    flags = namespaces.MS_NOSUID | namespaces.MS_NODEV
+    namespaces.mount("overlay", scratch / "merged", "overlay", flags, options)
 
 
 if __name__ == "__main__":

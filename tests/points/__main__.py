@@ -13,7 +13,7 @@ import traceback
 from collections.abc import Sequence
 from pathlib import Path
 
-from tests.points.outcome import Outcome, Points
+from tests.points.outcome import Options, Outcome, Points
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -24,9 +24,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--artefacts", type=Path, help="folder for screenshots and tables; a new one by default"
     )
+    parser.add_argument("--repeats", type=int, help="runs of each measurement; fewer tell less")
+    parser.add_argument(
+        "--application", action="append", default=[], help="measure this one alone; repeatable"
+    )
     told = parser.parse_args(argv)
     try:
-        points: Points = importlib.import_module(f"tests.points.{told.topic}").POINTS
+        topic = importlib.import_module(f"tests.points.{told.topic}")
+        points: Points = topic.POINTS
     except (ImportError, AttributeError) as error:
         print(f"tests/show: no topic {told.topic} ({error}); see tests/show --help", file=sys.stderr)
         return 2
@@ -34,6 +39,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     if unknown:
         print(f"tests/show: {told.topic} has no point {unknown[0]}, only {sorted(points)}", file=sys.stderr)
         return 2
+    if told.repeats is not None or told.application:
+        if not hasattr(topic, "configure"):
+            print(f"tests/show: {told.topic} takes neither --repeats nor --application", file=sys.stderr)
+            return 2
+        topic.configure(Options(told.repeats, tuple(told.application)))
     artefacts = told.artefacts or Path(tempfile.mkdtemp(prefix=f"millstream-show-{told.topic}-"))
     all_hold = True
     for number in told.point or sorted(points):
@@ -47,7 +57,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             (folder / "traceback.txt").write_text(traceback.format_exc())
             outcome.require("it ran to its end", False, f"{type(error).__name__}: {error}")
         outcome.figures |= {"took_s": round(time.monotonic() - began, 1), "load": round(load, 1)}
-        all_hold &= outcome.holds
+        all_hold &= outcome.holds is True
         line = {
             "point": number,
             "holds": outcome.holds,

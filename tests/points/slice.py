@@ -11,11 +11,11 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
 from pathlib import Path
 
 from samples.demonstration import CLONE
 from tests.bench import coldstart
+from tests.bench.coldresult import NATIVE_COLD, STREAMED
 from tests.pictures import is_drawn
 from tests.points.outcome import Outcome, Points
 from tests.points.slice_crashes import killed_agents
@@ -99,15 +99,15 @@ def fuzzers(outcome: Outcome, artefacts: Path) -> None:
 
 def cold_starts(outcome: Outcome, artefacts: Path) -> None:
     """The four GUI samples at 100 Mbit/s and 20 ms, beside native."""
-    samples = coldstart.measure(coldstart.GUI_SAMPLES, repeats=3, mbit=100, rtt_ms=20, screenshots=artefacts)
+    samples = coldstart.measure(coldstart.GUI_SAMPLES, coldstart.Plan(repeats=3, screenshots=artefacts))
     (artefacts / "coldstart.md").write_text(coldstart.table(samples) + "\n")
-    (artefacts / "coldstart.json").write_text(json.dumps([asdict(sample) for sample in samples], indent=1))
-    for sample in samples:
-        outcome.figures[sample.application] = asdict(sample)
-        outcome.require(
-            f"{sample.application} streams every time", len(sample.streamed_s) == 3, sample.errors
-        )
-        outcome.require(f"{sample.application} runs natively", bool(sample.native_cold_s), sample.errors)
+    told = [coldstart.record(sample) for sample in samples]
+    (artefacts / "coldstart.json").write_text(json.dumps(told, indent=1))
+    for sample, figures in zip(samples, told, strict=True):
+        outcome.figures[sample.application] = figures
+        streamed, native = sample.seconds(STREAMED), sample.seconds(NATIVE_COLD)
+        outcome.require(f"{sample.application} streams every time", len(streamed) == 3, sample.failures())
+        outcome.require(f"{sample.application} runs natively", bool(native), sample.failures())
 
 
 @contextmanager

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from bubble.entrance import Entry, GoneError, enter
+from bubble.entrance import Entry, GoneError, make_ready
 from bubble.launch import write_in_place
 from tests.accounts import Account, demonstration_account
 from tests.smallbubble import Bubble, Layer, Stand, small_system, stand
@@ -336,9 +336,8 @@ def test_entering_a_bubble_whose_process_one_is_ending_is_told_apart(tmp_path):
     with subprocess.Popen(["true"]) as ending:
         keeper = os.pidfd_open(ending.pid)
         os.waitid(os.P_PIDFD, keeper, os.WEXITED | os.WNOWAIT)
-        nothing = Entry("/bin/true", (), ("true",), (), tmp_path, tmp_path, ())
         with pytest.raises(GoneError):
-            enter(keeper, 0x10000000, nothing)
+            make_ready(keeper, 0x10000000, Entry(("true",), (), tmp_path, tmp_path))
         os.close(keeper)
 
 

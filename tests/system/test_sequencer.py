@@ -61,7 +61,18 @@ class Bench:
         key = self.folder / "key"
         if not key.exists():
             assert self.run("keygen", key).returncode == 0
-        return ["build", recipe, "--key", key, "--output", self.output, "--base", self.base, "--json"]
+        return [
+            "build",
+            recipe,
+            "--key",
+            key,
+            "--output",
+            self.output,
+            "--base",
+            self.base,
+            "--json",
+            "--no-train",
+        ]
 
     def build(self, recipe: Path) -> subprocess.CompletedProcess[str]:
         return self.run(*self.build_arguments(recipe))

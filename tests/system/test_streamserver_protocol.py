@@ -152,7 +152,8 @@ async def test_health_and_server_answer_without_a_token(running: Running) -> Non
         assert (await reply.json())["status"] == "ok"
     async with running.http.get(f"{running.url}/v1/server") as reply:
         told = await reply.json()
-    assert told == {"name": "Test server", "key": running.store.secrets.public.hex(), "protocol": 1}
+    key = running.store.secrets.public.hex()
+    assert told == {"name": "Test server", "key": key, "protocol": 1, "launch_reports": True}
 
 
 async def test_a_user_is_published_what_his_groups_may_run(running: Running) -> None:

@@ -7,8 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from appclient.__main__ import _DISK
 from appclient.errors import CacheError
+from appclient.program import _DISK
 
 
 def test_an_output_that_cannot_be_written_is_no_bug(tmp_path: Path) -> None:

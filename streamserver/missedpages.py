@@ -1,0 +1,211 @@
+"""What clients report that launches missed, and how a launch profile learns from it. Pure.
+
+A page enters a profile when launches of two accounts or more missed it, and of a third or more of the
+accounts that reported. One account counts once, however often it reports; a page that is in no file of the
+stack counts for nothing; what is added stays within a quarter of what was trained. So one client, broken or
+hostile, changes nothing, and several that conspire can add a quarter to a pack and no more.
+
+Pages are only ever added: a launch that finds a page in the pack reports it no longer, and it would go again.
+What was trained anew begins anew.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import groupby
+
+from packageformat.errors import FormatError
+from packageformat.launchprofile import LaunchProfile, ProfileContent, Touch
+from packageformat.limits import (
+    DIGEST_SIZE,
+    PAGE_SIZE,
+    PROFILE_CONTENTS_MAX,
+    PROFILE_TOUCHES_MAX,
+)
+
+ACCOUNTS_MIN = 2
+ACCOUNTS_PART = 3
+"""One of so many accounts that reported must have missed a page."""
+
+GROWTH_PART = 4
+"""A profile may grow by one page for so many that were trained."""
+
+RUNS_MAX = 4096
+"""Runs of pages in one report, and in what is kept of one account."""
+
+PAGES_MAX = 16384
+"""Pages in one report, and in what is kept of one account: 64 MiB."""
+
+_RUN = struct.Struct("<32sII")
+
+
+@dataclass(frozen=True, slots=True)
+class MissedRun:
+    """Pages of one file's content, one after the other, that a launch needed and the pack lacked."""
+
+    content_id: bytes
+    first_page: int
+    pages: int
+
+    def __post_init__(self) -> None:
+        if len(self.content_id) != DIGEST_SIZE or not 0 <= self.first_page < 1 << 28:
+            raise FormatError("missed pages that cannot be")
+        if not 1 <= self.pages <= PAGES_MAX:
+            raise FormatError(f"{self.pages} missed pages in one run, allowed {PAGES_MAX}")
+
+
+@dataclass(frozen=True, slots=True)
+class StackFile:
+    """A content that is in the stack: its size in bytes, and a path where it shows."""
+
+    size: int
+    path: bytes
+
+
+def check_runs(runs: Sequence[MissedRun]) -> tuple[MissedRun, ...]:
+    """Return the runs of one report.
+
+    Raises:
+        FormatError: they are more than a report may hold.
+    """
+    if len(runs) > RUNS_MAX or sum(run.pages for run in runs) > PAGES_MAX:
+        raise FormatError("a report of more missed pages than a launch can have")
+    return tuple(runs)
+
+
+def encode_runs(runs: Iterable[MissedRun]) -> bytes:
+    """Return runs as the database keeps them."""
+    return b"".join(_RUN.pack(run.content_id, run.first_page, run.pages) for run in runs)
+
+
+def decode_runs(data: bytes) -> tuple[MissedRun, ...]:
+    """Return the runs that `encode_runs` made.
+
+    Raises:
+        FormatError: it did not make these.
+    """
+    if len(data) % _RUN.size:
+        raise FormatError("missed pages that are cut short")
+    return check_runs([MissedRun(*fields) for fields in _RUN.iter_unpack(data)])
+
+
+def collected(new: Sequence[MissedRun], old: Sequence[MissedRun]) -> tuple[MissedRun, ...]:
+    """Return what is kept of one account: each page once, the latest report first, within the limits."""
+    seen: set[tuple[bytes, int]] = set()
+    runs: list[MissedRun] = []
+    for content_id, page in _pages((*new, *old)):
+        if (content_id, page) in seen:
+            continue
+        last = runs[-1] if runs else None
+        if last and (last.content_id, last.first_page + last.pages) == (content_id, page):
+            runs[-1] = replace(last, pages=last.pages + 1)
+        elif len(runs) == RUNS_MAX:
+            break
+        else:
+            runs.append(MissedRun(content_id, page, 1))
+        seen.add((content_id, page))
+        if len(seen) == PAGES_MAX:
+            break
+    return tuple(runs)
+
+
+def learned(
+    trained: LaunchProfile,
+    holding: LaunchProfile,
+    reports: Sequence[Sequence[MissedRun]],
+    files: Mapping[bytes, StackFile],
+    is_covered: Callable[[bytes, int], bool],
+) -> LaunchProfile | None:
+    """Return the profile with what enough accounts missed, or None if that is nothing new.
+
+    A page comes after the nearest page of the same file that the profile has, since the launch was in that
+    file then; of a file that it does not have, at the end of those that lead to the first window, in the
+    order of the reports.
+
+    Args:
+        trained: the profile as it was trained.
+        holding: the one that holds now: `trained` and what was learned before.
+        reports: what the launches of each account missed; of each account that reported, also nothing.
+        files: the stack's, by content id.
+        is_covered: tells whether a page (content id, number in the file) is in the pack of `holding`.
+    """
+    votes: dict[tuple[bytes, int], int] = defaultdict(int)
+    for runs in reports:
+        for page in dict.fromkeys(_pages(runs)):
+            votes[page] += 1
+    needed = max(ACCOUNTS_MIN, -(-len(reports) // ACCOUNTS_PART))
+    room = min(
+        trained.pages // GROWTH_PART - (holding.pages - trained.pages),
+        PROFILE_TOUCHES_MAX - len(holding.touches),
+    )
+    wanted = [
+        page
+        for page, count in sorted(votes.items(), key=lambda item: -item[1])  # stable: then as reported
+        if count >= needed and _is_there(page, files) and not is_covered(*page)
+    ][: max(0, room)]
+    return _grown(holding, wanted, files) if wanted else None
+
+
+def _pages(runs: Iterable[MissedRun]) -> Iterable[tuple[bytes, int]]:
+    for run in runs:
+        for page in range(run.first_page, run.first_page + run.pages):
+            yield run.content_id, page
+
+
+def _is_there(page: tuple[bytes, int], files: Mapping[bytes, StackFile]) -> bool:
+    file = files.get(page[0])
+    return file is not None and page[1] < -(-file.size // PAGE_SIZE)
+
+
+def _grown(
+    profile: LaunchProfile, wanted: Sequence[tuple[bytes, int]], files: Mapping[bytes, StackFile]
+) -> LaunchProfile | None:
+    numbers = {content.content_id: number for number, content in enumerate(profile.contents)}
+    contents = list(profile.contents)
+    touched: dict[int, list[tuple[int, int]]] = defaultdict(list)  # content: (page, position of its touch)
+    for position, touch in enumerate(profile.touches):
+        touched[touch.content] += (
+            (touch.first_page, position),
+            (touch.first_page + touch.pages - 1, position),
+        )
+    after: dict[int, list[tuple[int, int]]] = defaultdict(list)  # position of a touch: (content, page)
+    last: list[tuple[int, int]] = []
+    for content_id, page in wanted:
+        number = numbers.get(content_id)
+        if number is None:
+            if len(contents) == PROFILE_CONTENTS_MAX:
+                continue
+            number = numbers[content_id] = len(contents)
+            file = files[content_id]
+            contents.append(ProfileContent(content_id, file.size, file.path))
+        near = touched.get(number)
+        if near:
+            after[min(near, key=lambda place: (abs(place[0] - page), place[1]))[1]].append((number, page))
+        else:
+            last.append((number, page))
+    end = profile.touches[profile.window_touches - 1] if profile.window_touches else None
+    touches: list[Touch] = []
+    window = 0
+    for position in range(len(profile.touches) + 1):
+        if position == profile.window_touches:
+            touches += _touches(last, end.after_ms if end else 0, 0)
+            window = len(touches)
+        if position < len(profile.touches):
+            touch = profile.touches[position]
+            touches += (touch, *_touches(sorted(after[position]), touch.after_ms, touch.run))
+    return replace(profile, contents=tuple(contents), touches=tuple(touches), window_touches=window)
+
+
+def _touches(pages: Sequence[tuple[int, int]], after_ms: int, run: int) -> list[Touch]:
+    """Return touches of pages (content, page), consecutive ones as one."""
+    ordered = list(dict.fromkeys(page[0] for page in pages))
+    found: list[Touch] = []
+    for number in ordered:
+        own = sorted(page for content, page in pages if content == number)
+        for _, group in groupby(enumerate(own), key=lambda item: item[1] - item[0]):
+            run_pages = [page for _, page in group]
+            found.append(Touch(number, run_pages[0], len(run_pages), after_ms, run))
+    return found

@@ -1,0 +1,340 @@
+"""Building launch packs: what is missing or overtaken, one after the other, each there whole or not at all.
+
+What a crash leaves: a file objects/.arriving-* or an object that the database does not name. Both go at the
+server's next start; the build begins again. One builder at a time (`packs.lock`); publishing a pack takes
+the import lock for a moment, building takes none.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass
+from hashlib import sha256
+
+from packageformat.compression import decompress
+from packageformat.errors import FormatError, MillstreamError
+from packageformat.launchpack import Each, PackReader, build_pack, languages_of
+from packageformat.launchprofile import decode_profiles, extents_of
+from packageformat.packdirectory import PackDirectory, PackExtent, decode_directory
+from packageformat.stack import bubble_id
+from streamserver.capability import LIFETIME_S
+from streamserver.database import objects, packs
+from streamserver.database.packs import StoredPack, StoredProfile
+from streamserver.errors import DamagedObjectError
+from streamserver.packclasses import GAIN_MIN, RULES, classes_of, gain, touched_pages
+from streamserver.packlanguages import LEVEL, language_extents
+from streamserver.packwork import plan
+from streamserver.relearning import relearn
+from streamserver.statefolder import ARRIVING, explained, sync_folder
+from streamserver.store import Store
+from streamserver.storedlayers import StoredLayer, StoredLayers
+
+GRACE_S = LIFETIME_S + 300
+"""Seconds that a replaced pack stays: URLs for it are about, and downloads under way."""
+
+
+@dataclass(frozen=True, slots=True)
+class Built:
+    """What became of one application's pack."""
+
+    profile: StoredProfile
+    outcome: str  # built, kept (cutting it anew would not pay), overtaken (by a newer profile), failed
+    pack: StoredPack | None = None
+    error: MillstreamError | None = None
+    seconds: float = 0.0
+
+
+Progress = Callable[[StoredProfile, int, int], None]
+"""Told of an application, and plain bytes done of all."""
+
+
+def check_pack(store: Store, pack: StoredPack) -> None:
+    """Check the bytes of a stored pack.
+
+    Raises:
+        DamagedObjectError: they are not those that were built.
+    """
+    path = store.folder.object_path(pack.object_digest)
+    with explained(path):
+        if sha256(path.read_bytes()).digest() != pack.object_digest:
+            raise DamagedObjectError(
+                f"launch pack of {pack.application} is damaged: {path}",
+                hint="'streamserver packs build --again' builds it anew",
+            )
+
+
+def bring_up_to_date(
+    store: Store, *, again: bool = False, threads: int = 1, progress: Progress | None = None
+) -> Iterator[Built]:
+    """Merge reports, build what is missing, remove what has expired; give what was done, as it is done.
+
+    Args:
+        store: the server's.
+        again: build every pack anew.
+        threads: how many frames are compressed at once.
+        progress: told how far a build is.
+
+    Raises:
+        StoreError: the folder or the database cannot be used.
+    """
+    with store.folder.packs_lock(), StoredLayers(store) as layers, ThreadPoolExecutor(threads) as pool:
+        work = plan(store, now=time.time())
+        for profile in work.merge:
+            try:
+                relearn(store, layers, profile, now=time.time())
+            except MillstreamError as error:
+                yield Built(profile, "failed", error=error)
+        work = plan(store, now=time.time())
+        profiles = store.reader.ask(packs.list_profiles)
+        builder = _Builder(store, layers, profiles, map if threads == 1 else pool.map, progress)
+        for profile in profiles if again else work.build:
+            yield builder.build(profile)
+        for profile in () if again else work.weigh:
+            built = builder.weigh(profile)
+            if built is not None:
+                yield built
+        remove_expired(store, now=time.time())
+
+
+def remove_expired(store: Store, *, now: float) -> int:
+    """Remove retired objects whose time is over; return how many."""
+    with store.folder.import_lock():
+        gone: set[bytes] = store.reader.ask(lambda db: objects.expired_objects(db, now=int(now)))
+        for digest in gone:
+            path = store.folder.object_path(digest)
+            with explained(path):
+                path.unlink(missing_ok=True)
+        if gone:
+            store.writer.run(lambda db: objects.forget_retired(db, gone))
+    return len(gone)
+
+
+class _Builder:
+    """Builds packs of the profiles that were there at the beginning."""
+
+    def __init__(
+        self,
+        store: Store,
+        layers: StoredLayers,
+        profiles: list[StoredProfile],
+        each: Each,
+        progress: Progress | None,
+    ) -> None:
+        self._store = store
+        self._layers = layers
+        self._profiles = profiles
+        self._each = each
+        self._progress = progress
+        self._touched: dict[bytes, dict[bytes, int]] = {}  # by the digest of the profile
+
+    def build(self, profile: StoredProfile) -> Built:
+        """Build one application's pack and let the pointer name it."""
+        began = time.monotonic()
+        try:
+            others = self._others(profile)
+            self._pack_languages(profile)  # first: the pack itself says that both are there
+            pack = self._packed(profile, others)
+        except MillstreamError as error:
+            return Built(profile, "failed", error=error)
+        return Built(profile, "built" if pack else "overtaken", pack, seconds=time.monotonic() - began)
+
+    def weigh(self, profile: StoredProfile) -> Built | None:
+        """Build a pack anew if that pays for who ran another application; None if it is gone."""
+        key = (profile.version_id, profile.application)
+        there = self._store.reader.ask(lambda db: packs.list_packs(db, profile.version_id))
+        pack = next((one for one in there if (one.version_id, one.application) == key), None)
+        if pack is None:
+            return None
+        try:
+            others = self._others(profile)
+            directory = self._directory(pack)
+            new = [other for other in others if not pack.has_considered(other.digest)]
+            if any(gain(directory, self._touches(other)) > GAIN_MIN for other in new):
+                return self.build(profile)
+        except MillstreamError as error:
+            return Built(profile, "failed", error=error)
+        digests = b"".join(other.digest for other in others)
+        self._store.writer.run(lambda db: packs.consider(db, pack, digests))
+        return Built(profile, "kept", pack)
+
+    def _others(self, profile: StoredProfile) -> list[StoredProfile]:
+        return self._store.reader.ask(lambda db: packs.others_of(db, profile, self._profiles))
+
+    def _located(self, profile: StoredProfile) -> tuple[list[StoredLayer], list[PackExtent], int]:
+        """Return the stack's layers, the profile's pages there, and how many are not there."""
+        documents = self._store.reader.ask(
+            lambda db: packs.profile_document(db, profile.version_id, profile.application)
+        )
+        stack = self._store.reader.ask(lambda db: packs.stack_of(db, profile.version_id))
+        found = decode_profiles(documents[1]).of(profile.application) if documents else None
+        if found is None:
+            raise FormatError(f"no launch profile of {profile.application}")
+        index = self._layers.index(stack)
+        layers = self._layers.stack(stack)
+        extents, missing = extents_of(found, index, [layer.package.tree for layer in layers])
+        return layers, extents, missing
+
+    def _touches(self, profile: StoredProfile) -> dict[bytes, int]:
+        found = self._touched.get(profile.digest)
+        if found is None:
+            try:
+                layers, extents, _ = self._located(profile)
+            except MillstreamError:
+                layers, extents = [], []  # its own build says what is wrong with it
+            found = touched_pages(extents, _namer(layers))
+            self._touched[profile.digest] = found
+        return found
+
+    def _packed(self, profile: StoredProfile, others: list[StoredProfile]) -> StoredPack | None:
+        touched = [self._touches(other) for other in others]
+        layers, extents, missing = self._located(profile)
+        pages = sum(extent.pages for extent in extents)
+        if not pages:
+            raise FormatError(
+                f"launch profile of {profile.application}: none of its pages is in {profile.name}"
+                f" {profile.version}",
+                hint="train the package again, then import its profile",
+            )
+        data = build_pack(
+            profile.application,
+            [layer.source for layer in layers],
+            extents,
+            lambda layer, block: layers[layer].block(block),
+            class_of=classes_of(extents, _namer(layers), touched),
+            each=self._watched(profile, pages),
+        )
+        considered = b"".join(other.digest for other in others)
+        pack = _stored_pack(profile, profile.application, layers, data, pages, missing, considered)
+        return pack if self._published(pack, data) else None
+
+    def _pack_languages(self, profile: StoredProfile) -> None:
+        """Build the pack of the files for all languages, if the launch touches such files."""
+        layers, touched, _ = self._located(profile)
+        extents, languages = language_extents(touched, [layer.package.tree for layer in layers])
+        if not extents:
+            return
+        name = languages_of(profile.application)
+        data = build_pack(
+            name,
+            [layer.source for layer in layers],
+            extents,
+            lambda layer, block: layers[layer].block(block),
+            level=LEVEL,
+            class_of=lambda extent: languages[extent.layer, extent.block],
+            each=self._each,
+        )
+        pages = sum(extent.pages for extent in extents)
+        pack = _stored_pack(profile, name, layers, data, pages, 0, b"")
+        self._published(pack, data)
+
+    def _watched(self, profile: StoredProfile, pages: int) -> Each:
+        progress, each = self._progress, self._each
+        if progress is None:
+            return each
+
+        def watched(function, groups):  # type: ignore[no-untyped-def]  # the shape of `Each`
+            groups = list(groups)
+            done = 0
+            for group, result in zip(groups, each(function, groups), strict=True):
+                done += sum(extent.pages for extent in group)
+                progress(profile, done, pages)
+                yield result
+
+        return watched
+
+    def _published(self, pack: StoredPack, data: bytes) -> bool:
+        folder = self._store.folder
+        path = folder.object_path(pack.object_digest)
+        with folder.import_lock():
+            arriving = folder.objects / f"{ARRIVING}{secrets.token_hex(8)}"
+            try:
+                with explained(arriving):
+                    descriptor = os.open(arriving, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o640)
+                    with open(descriptor, "wb") as file:  # noqa: PTH123 - a descriptor, not a path
+                        file.write(data)
+                        file.flush()
+                        os.fsync(descriptor)
+                    arriving.rename(path)
+                    sync_folder(path.parent)
+            except BaseException:
+                with suppress(OSError):
+                    arriving.unlink(missing_ok=True)
+                raise
+            until = int(time.time()) + GRACE_S
+            try:
+                taken = self._store.writer.run(lambda db: packs.put_pack(db, pack, retired_until=until))
+            except BaseException:
+                self._unless_known(pack)
+                raise
+            if not taken:
+                self._unless_known(pack)
+        return taken
+
+    def _unless_known(self, pack: StoredPack) -> None:
+        """Remove an object that no row names."""
+        known: set[bytes] = self._store.reader.ask(objects.known_objects)
+        if pack.object_digest not in known:
+            with suppress(OSError):
+                self._store.folder.object_path(pack.object_digest).unlink(missing_ok=True)
+
+    def _directory(self, pack: StoredPack) -> PackDirectory:
+        return read_directory(self._store, pack)
+
+
+def read_directory(store: Store, pack: StoredPack) -> PackDirectory:
+    """Return the directory of a stored pack; its frames are not read.
+
+    Raises:
+        DamagedObjectError: it is damaged.
+    """
+    path = store.folder.object_path(pack.object_digest)
+    with explained(path), path.open("rb") as file:
+        preamble = file.read(64)
+        stored, plain = int.from_bytes(preamble[12:16], "little"), int.from_bytes(preamble[16:20], "little")
+        packed = file.read(min(stored, pack.object_size))
+    try:
+        return decode_directory(decompress(packed, plain))
+    except FormatError as error:
+        raise DamagedObjectError(f"launch pack of {pack.application} is damaged: {error}") from error
+
+
+def _stored_pack(
+    profile: StoredProfile,
+    application: str,
+    layers: list[StoredLayer],
+    data: bytes,
+    pages: int,
+    missing: int,
+    considered: bytes,
+) -> StoredPack:
+    """Return the row of a pack that was just built, after reading it as a client does.
+
+    Raises:
+        FormatError: it does not verify.
+    """
+    reader = PackReader([layer.trusted for layer in layers], application)
+    reader.feed(data)
+    if not reader.complete:
+        raise FormatError(f"launch pack of {application} does not verify")
+    return StoredPack(
+        version_id=profile.version_id,
+        application=application,
+        bubble_id=bubble_id([layer.package.version_id for layer in layers]),
+        object_digest=sha256(data).digest(),
+        object_size=len(data),
+        pages=pages,
+        unresolved=missing,
+        profile_digest=profile.digest,
+        rules=RULES,
+        considered=considered,
+        built=int(time.time()),
+    )
+
+
+def _namer(layers: list[StoredLayer]) -> Callable[[int, int], bytes]:
+    return lambda layer, block: layers[layer].package.block_id(block)

@@ -1,0 +1,103 @@
+"""The server's own builder of launch packs: a process beside it, of low priority, when there is work.
+
+What there is to do is decided by looking at the database (another program may have imported); being woken
+only makes the look come sooner. The process is `streamserver packs build --background`, which ends when its
+standard input does: with the server, however that ends. A build that failed is tried again ever more seldom.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import sys
+import time
+
+from packageformat.errors import MillstreamError
+from streamserver.packwork import Plan, plan
+from streamserver.store import Store
+from streamserver.textline import shown
+
+LOG = logging.getLogger("streamserver")
+LOOK_S = 5.0
+RETRY_MAX_S = 3600.0
+
+
+class PackWorker:
+    """Keeps launch packs up to date. `run` it as a task."""
+
+    def __init__(self, store: Store, relearn_s: float) -> None:
+        self._store = store
+        self._relearn_s = relearn_s  # reports wait so long, for others to join them
+        self._look = asyncio.Event()
+        self._merged = time.monotonic()
+        self._failures = 0
+        self._failed: frozenset[bytes] = frozenset()  # what there was to do when a build failed
+        self._not_before = 0.0  # that is left alone until then
+
+    def wake(self) -> None:
+        """Look soon. From the server's event loop."""
+        self._look.set()
+
+    async def run(self) -> None:
+        """Work until cancelled."""
+        work: frozenset[bytes] | None = None
+        while True:
+            try:
+                work = await self._wanted()
+                if work is not None:
+                    await self._build(work)
+            except MillstreamError as error:
+                LOG.error("packs: %s", error.line())  # noqa: TRY400
+            except OSError as error:
+                LOG.error("packs: the builder cannot be started: %s", error)  # noqa: TRY400
+                self._back_off(work)
+            self._look.clear()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(LOOK_S):
+                    await self._look.wait()
+
+    async def _wanted(self) -> frozenset[bytes] | None:
+        """Return what there is to do (digests of profiles), or None if that is nothing now."""
+        now = time.monotonic()
+        found: Plan = await asyncio.to_thread(plan, self._store, now=time.time())
+        work = frozenset(profile.digest for profile in (*found.build, *found.weigh))
+        if work == self._failed and now < self._not_before:
+            return None
+        if found.merge and now - self._merged >= self._relearn_s:
+            self._merged = now
+            return work
+        return work if work or found.expired else None
+
+    async def _build(self, work: frozenset[bytes]) -> None:
+        arguments = ("packs", "build", "--dir", str(self._store.folder.path), "--background")
+        process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-m",
+            "streamserver",
+            *arguments,
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+            start_new_session=True,  # Ctrl-C is the server's, which ends it
+        )
+        assert process.stdout is not None
+        try:
+            async for line in process.stdout:
+                LOG.info("packs: %s", shown(os.fsdecode(line.strip())))
+            code = await process.wait()
+        finally:
+            if process.returncode is None:
+                with contextlib.suppress(ProcessLookupError):
+                    process.kill()
+                await process.wait()
+        if code:
+            self._back_off(work)
+        else:
+            self._failures, self._failed = 0, frozenset()
+
+    def _back_off(self, work: frozenset[bytes] | None) -> None:
+        self._failed = work or frozenset()
+        self._not_before = time.monotonic() + min(RETRY_MAX_S, LOOK_S * 2**self._failures)
+        self._failures = min(self._failures + 1, 16)

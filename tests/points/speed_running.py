@@ -1,0 +1,63 @@
+"""Points 7 to 10: what runs already: steady state, the fill behind it, updates, restarts."""
+
+from __future__ import annotations
+
+import importlib
+import json
+from pathlib import Path
+from typing import Any
+
+from tests.bench import fill, steady
+from tests.bench.coldstart import Plan
+from tests.bench.workloads import WORKLOADS
+from tests.points.outcome import Outcome
+from tests.points.speed_options import MBIT, RTT_MS, repeats
+
+STEADY, P99_GROWTH = 1.05, 1.2
+_FILL_REPEATS, _FAULTS = 7, 150
+
+
+def steady_state(outcome: Outcome, artefacts: Path) -> None:
+    """Warm wall time against an overlay on ext4, for five kinds of work."""
+    found = steady.measure(list(WORKLOADS.values()), repeats(0) or None)
+    (artefacts / "steady.md").write_text(steady.table(found) + "\n")
+    (artefacts / "steady.json").write_text(json.dumps([steady.record(one) for one in found], indent=1))
+    for one in found:
+        outcome.figures[one.workload] = steady.record(one)["ratios"] | {"complete": one.complete}
+        outcome.require(f"{one.workload} runs", not one.error, one.error)
+        outcome.require(f"{one.workload}: everything is cached", one.complete)
+        outcome.expect(f"{one.workload}, wall time over an overlay's", one.wall(steady.OVERLAY), STEADY)
+
+
+def beside_the_fill(outcome: Outcome, artefacts: Path) -> None:
+    """The 99th percentile of an application's faults, with background fill over without."""
+    found = fill.measure(repeats(_FILL_REPEATS), _FAULTS, Plan(mbit=MBIT, rtt_ms=RTT_MS))
+    (artefacts / "fill.md").write_text(fill.table(found) + "\n")
+    outcome.figures |= fill.record(found)
+    outcome.require("the client has a background fill", not found.error, found.error)
+    moved = {name: sum(values) for name, values in found.line_bytes.items()}
+    outcome.require(
+        "the fill ran meanwhile", moved.get("filling", 0) > 2 * moved.get("without", 1 << 62), moved
+    )
+    outcome.expect("99th percentile while filling over without", found.growth(), P99_GROWTH)
+
+
+def updates(outcome: Outcome, artefacts: Path) -> None:
+    """Bytes of real updates, and the time from an update to the first window (tests/bench/update)."""
+    _elsewhere("update", outcome, artefacts)
+
+
+def restarts(outcome: Outcome, artefacts: Path) -> None:
+    """Agents and views killed while an application starts (tests/bench/restart)."""
+    _elsewhere("restart", outcome, artefacts)
+
+
+def _elsewhere(name: str, outcome: Outcome, artefacts: Path) -> None:
+    """Let the benchmark that knows how measure its point: `point(outcome, artefacts)` of its module."""
+    try:
+        module: Any = importlib.import_module(f"tests.bench.{name}")
+        point = module.point
+    except (ImportError, AttributeError) as error:
+        outcome.require(f"tests/bench/{name} is there", False, error)
+        return
+    point(outcome, artefacts)
