@@ -29,7 +29,8 @@ PAIRS = (
     *(
         Pair(package, "bookworm", "bookworm-security")
         for package in (
-            "libssl3", "git", "libpython3.11-stdlib", "libgs10", "inkscape", "libc6", "libnode108",
+            "libssl3", "git", "libpython3.11-stdlib", "libgs10", "libpoppler126",
+            "libmagickcore-6.q16-6", "perl-base", "bind9-libs", "inkscape", "libc6", "libnode108",
             "samba-libs", "vlc-plugin-base", "libjavascriptcoregtk-4.1-0", "openjdk-17-jre-headless",
             "libreoffice-core",
         )
