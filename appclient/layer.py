@@ -153,6 +153,12 @@ class Layer:
         plain = None if file is None else file.read_block(number)
         return plain if plain is not None and block_id(plain) == self._ids.of(block, 1) else None
 
+    def read_pages(self, block: int, start: int, end: int) -> bytes | None:
+        """Return bytes of a block from the cache, unverified, or None if not all their pages are there."""
+        entry, number, _ = self.file_of(block)
+        file = self._open(entry)
+        return None if file is None else file.read_pages(number, start, end)
+
     def hashes_of(self, block: int) -> bytes | None:
         """Return the hashes of a block's pages as the cache has them, unverified; None if it has none."""
         entry, number, _ = self.file_of(block)
@@ -176,13 +182,23 @@ class Layer:
         """
         package = self.package
         found = unpack_frame(package.tree, package.block_ids, package.layout.blocks(frame), stored)
-        plain_of = {package.block_id(block): plain for block, plain in found}
+        self.write_blocks(found, wanted)
+        self._present[frame] = 1
+        return len(found)
+
+    def write_blocks(self, found: Iterable[tuple[int, bytes]], wanted: Collection[int]) -> None:
+        """Write verified blocks into the cache, and those of `wanted` with the same bytes as one of them.
+
+        Raises:
+            OSError: the cache is full or cannot be written.
+        """
+        package = self.package
+        plain_of: dict[bytes, bytes] = {}
         for block, plain in found:
+            plain_of[package.block_id(block)] = plain
             self._write(block, plain)
         for block in wanted:
             self._write(block, plain_of[package.block_id(block)])
-        self._present[frame] = 1
-        return len(found)
 
     def write_pages(self, found: Iterable[BlockPages]) -> None:
         """Write verified pages of this package into the cache, each file opened once.
