@@ -7,13 +7,10 @@ the import lock for a moment, building takes none.
 
 from __future__ import annotations
 
-import os
-import secrets
 import sqlite3
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import Literal
@@ -28,11 +25,12 @@ from streamserver.capability import LIFETIME_S
 from streamserver.database import objects, packs
 from streamserver.database.packs import StoredPack, StoredProfile
 from streamserver.errors import DamagedObjectError
+from streamserver.objectfile import put_object
 from streamserver.packclasses import GAIN_MIN, RULES, classes_of, gain, touched_pages
 from streamserver.packlanguages import LEVEL, language_extents
 from streamserver.packwork import plan
 from streamserver.relearning import relearn
-from streamserver.statefolder import ARRIVING, explained, sync_folder
+from streamserver.statefolder import explained
 from streamserver.store import Store
 from streamserver.storedlayers import StoredLayer, StoredLayers
 
@@ -273,39 +271,8 @@ class _Builder:
         return watched
 
     def _published(self, pack: StoredPack, data: bytes) -> bool:
-        folder = self._store.folder
-        path = folder.object_path(pack.object_digest)
-        with folder.import_lock():
-            arriving = folder.objects / f"{ARRIVING}{secrets.token_hex(8)}"
-            try:
-                with explained(arriving):
-                    descriptor = os.open(arriving, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o640)
-                    with open(descriptor, "wb") as file:  # noqa: PTH123 - a descriptor, not a path
-                        file.write(data)
-                        file.flush()
-                        os.fsync(descriptor)
-                    arriving.rename(path)
-                    sync_folder(path.parent)
-            except BaseException:
-                with suppress(OSError):
-                    arriving.unlink(missing_ok=True)
-                raise
-            until = int(time.time()) + GRACE_S
-            try:
-                taken = self._store.writer.run(lambda db: packs.put_pack(db, pack, retired_until=until))
-            except BaseException:
-                self._unless_known(pack)
-                raise
-            if not taken:
-                self._unless_known(pack)
-        return taken
-
-    def _unless_known(self, pack: StoredPack) -> None:
-        """Remove an object that no row names."""
-        known: set[bytes] = self._store.reader.ask(objects.known_objects)
-        if pack.object_digest not in known:
-            with suppress(OSError):
-                self._store.folder.object_path(pack.object_digest).unlink(missing_ok=True)
+        until = int(time.time()) + GRACE_S
+        return put_object(self._store, data, lambda db: packs.put_pack(db, pack, retired_until=until))
 
     def _directory(self, pack: StoredPack) -> PackDirectory:
         return read_directory(self._store, pack)

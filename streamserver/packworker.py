@@ -28,6 +28,8 @@ RETRY_MAX_S = 3600.0
 class PackWorker:
     """Keeps launch packs up to date. `run` it as a task."""
 
+    COMMAND = "packs"
+
     def __init__(self, store: Store, relearn_s: float) -> None:
         self._store = store
         self._relearn_s = relearn_s  # reports wait so long, for others to join them
@@ -52,9 +54,9 @@ class PackWorker:
                 if work is not None:
                     await self._build(work)
             except MillstreamError as error:
-                LOG.error("packs: %s", error.line())  # noqa: TRY400
+                LOG.error("%s: %s", self.COMMAND, error.line())  # noqa: TRY400
             except OSError as error:
-                LOG.error("packs: the builder cannot be started: %s", error)  # noqa: TRY400
+                LOG.error("%s: the builder cannot be started: %s", self.COMMAND, error)  # noqa: TRY400
                 self._back_off(work)
             self._look.clear()
             with contextlib.suppress(TimeoutError):
@@ -79,7 +81,7 @@ class PackWorker:
         return work if work or found.expired else None
 
     async def _build(self, work: frozenset[bytes]) -> None:
-        arguments = ("packs", "build", "--dir", str(self._store.folder.path), "--background")
+        arguments = (self.COMMAND, "build", "--dir", str(self._store.folder.path), "--background")
         process = await asyncio.create_subprocess_exec(
             sys.executable,
             "-m",
@@ -93,7 +95,7 @@ class PackWorker:
         assert process.stdout is not None
         try:
             async for line in process.stdout:
-                LOG.info("packs: %s", shown(os.fsdecode(line.strip())))
+                LOG.info("%s: %s", self.COMMAND, shown(os.fsdecode(line.strip())))
             code = await process.wait()
         finally:
             if process.returncode is None:
