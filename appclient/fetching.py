@@ -68,6 +68,7 @@ class _Job:
     arrival: asyncio.Future[None]
     wanted: set[int] = field(default_factory=set)
     started: bool = False
+    alone: bool = False
 
     @property
     def key(self) -> tuple[bytes, int]:
@@ -144,7 +145,14 @@ class Fetching:
         return bool(self._jobs)
 
     async def bring(
-        self, version: bytes, block: int, urgency: Urgency, tally: Tally, *, pages: int = 0
+        self,
+        version: bytes,
+        block: int,
+        urgency: Urgency,
+        tally: Tally,
+        *,
+        pages: int = 0,
+        alone: bool = False,
     ) -> None:
         """Return when a block, or those pages of it, are in the cache; readers of one frame share one fetch.
 
@@ -154,6 +162,7 @@ class Fetching:
             urgency: who waits.
             tally: what counts it.
             pages: bit n: page n of the block; 0 means all.
+            alone: do not fetch what lies behind it: a launch pack brings what belongs to it.
 
         Raises:
             MillstreamError: it cannot be had.
@@ -168,7 +177,9 @@ class Fetching:
                 return
             job = self._job(layer, layer.frame_of(block), urgency, tally)
             job.wanted.add(block)
-            self._look_ahead(layer, block, tally)
+            job.alone = alone
+            if not alone:
+                self._look_ahead(layer, block, tally)
             self._wake.set()
             try:
                 await asyncio.shield(job.arrival)  # a reader that leaves spares the others
@@ -237,6 +248,8 @@ class Fetching:
             return []
         job.started = True
         batch = [job]
+        if job.alone:
+            return batch
         size = job.stored_size
         limit = FAULT_BYTES if job.urgency is Urgency.FAULT else AHEAD_BYTES
         for frame in range(job.frame + 1, job.layer.frame_count):

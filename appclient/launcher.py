@@ -75,6 +75,7 @@ def _work(link: socket.socket) -> None:
     try:
         gc.disable()  # not for so short a life
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # the agent may have been told to ignore it
         os.setsid()
         link.settimeout(_REQUEST_SECONDS)
         _, descriptors = receive(link)

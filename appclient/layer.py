@@ -32,7 +32,7 @@ class Layer:
         self.tree: Tree = head.outline.tree
         self.version: bytes = head.outline.version_id
         self.object_digest = head.object_digest  # of the object whose layout this is
-        self._files = files
+        self.files = files  # what views read
         self._cache = cache
         self._ids = BlockIds(files.block_ids, self.tree.block_count)
         self._present = bytearray()
@@ -100,7 +100,7 @@ class Layer:
                 start = block
             runs.setdefault(start, []).append(ids[block])
             last = block
-        write_ids(self._files.block_ids, {first: b"".join(found) for first, found in runs.items()})
+        write_ids(self.files.block_ids, {first: b"".join(found) for first, found in runs.items()})
 
     def pages_here(self, block: int) -> int:
         """Return which pages of a block are in the cache: bit n for page n."""
@@ -141,7 +141,7 @@ class Layer:
             self._present[self.frame_of(block)] = 0
             first = self.tree.first_block(entry)
             ids = self.package.block_ids[first * DIGEST_SIZE : (first + count) * DIGEST_SIZE]
-            write_ids(self._files.block_ids, {first: ids})
+            write_ids(self.files.block_ids, {first: ids})
         file = self._open(entry)
         if file is not None:
             file.forget_block(number)

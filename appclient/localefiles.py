@@ -41,12 +41,6 @@ def locale_files(touched: Iterable[bytes], language: str, exists: Callable[[byte
     return list(found)
 
 
-def is_of_language(path: bytes, language: str) -> bool:
-    """Return whether a file is for one language, and that `language`."""
-    names = _names(language)
-    return any(above == _HERE and part in names for above, part in pairwise(path.split(b"/")[:-1]))
-
-
 def is_of_other_language(path: bytes, language: str) -> bool:
     """Return whether a file is for one language, and that not `language`: a launch in it does not read it."""
     names = _names(language)

@@ -17,13 +17,15 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
 
 from appclient.door import Body, CapabilityExpiredError, Door
 from appclient.errors import ServerUnreachableError
 from appclient.layer import Layer
+from appclient.localefiles import locale_files
 from appclient.session import Origin
 from appclient.statistics import Tally
 from bubble.viewimage import ENTRY_BITS
@@ -45,6 +47,12 @@ _TRIES = 4
 _FIRST_GUESS_MIN, _FIRST_GUESS_MAX = 32 << 10, 512 << 10
 """Bytes asked for to have a directory, when frames may be skipped: a 48th of the pack, within these."""
 
+_TOUCHED_MAX = 16
+"""Packs of which is remembered what they hold."""
+
+_DIRECTORY_SECONDS = 2.0
+"""How long is waited for a pack's directory at most."""
+
 WAIT_SECONDS = 0.12
 """A fault waits for a page of the pack that should be here within this time, or three round trips."""
 
@@ -60,8 +68,8 @@ class _Pack:
     reference: PackReference
     tally: Tally
     directory: asyncio.Future[bool]
-    wanted: Callable[[bytes], bool] | None = None
     language: str = ""
+    main: str = ""
     reader: PackReader | None = None
     layers: tuple[Layer, ...] = ()
     frames_of: dict[tuple[bytes, int], list[tuple[int, int]]] = field(default_factory=dict)
@@ -96,6 +104,7 @@ class LaunchPacks:
         self._tell = tell
         self._done = done
         self._packs: dict[tuple[bytes, str], _Pack] = {}
+        self._touched: OrderedDict[tuple[bytes, str], frozenset[tuple[bytes, int]]] = OrderedDict()
         self._tasks: asyncio.TaskGroup | None = None
         self.round_trip = 0.02  # seconds, as last measured
 
@@ -118,8 +127,8 @@ class LaunchPacks:
         tally: Tally,
         *,
         fresh: bool,
-        wanted: Callable[[bytes], bool] | None = None,
         language: str = "",
+        main: str = "",
     ) -> None:
         """Begin to bring a pack, unless it is on its way.
 
@@ -131,8 +140,9 @@ class LaunchPacks:
             layers_of: the bubble's layers, bottom first, as soon as their outlines are verified.
             tally: the bubble's counts.
             fresh: nothing of the bubble's packages is here: all of the pack is wanted.
-            wanted: whether a file's pages are wanted, by its path in its package; None: all are.
-            language: what `wanted` goes by.
+            language: of the user's messages.
+            main: of a pack of all languages, the application that it belongs to: only files are wanted that
+                stand for others of that one's pack in this language.
         """
         key = (bubble, reference.application)
         if key in self._packs or self._tasks is None:
@@ -143,8 +153,8 @@ class LaunchPacks:
             reference,
             tally,
             directory,
-            wanted=wanted,
             language=language,
+            main=main,
             began=time.monotonic(),
         )
         task = self._tasks.create_task(self._bring(pack, door, origin, layers_of, fresh=fresh))
@@ -159,7 +169,7 @@ class LaunchPacks:
             if of != bubble:
                 continue
             if not pack.directory.done():
-                await asyncio.wait([pack.directory], timeout=2.0)
+                await asyncio.wait([pack.directory], timeout=_DIRECTORY_SECONDS)
             if not pack.directory.done() or not pack.directory.result():
                 continue
             frames = pack.frames_of.get((version, block), ())
@@ -210,7 +220,7 @@ class LaunchPacks:
                 path = (await origin(again)).packs.get(digest)
                 if path is None:
                     return
-                if fresh and pack.reader is None and pack.wanted is None:
+                if fresh and pack.reader is None and not pack.main:
                     await self._stream(pack, door, path, layers_of)
                 else:
                     await self._fetch_missing(pack, door, path, layers_of)
@@ -257,7 +267,7 @@ class LaunchPacks:
                     reader = await self._open(pack, head, layers_of)
                     places = reader.frame_places()
                     whole = [n for n, (start, length) in enumerate(places) if start + length <= guess]
-                    whole = whole if pack.wanted is None else []
+                    whole = [] if pack.main else whole
                     await self._receive(pack, door, content, whole)
                     rest = guess - (sum(places[whole[-1]]) if whole else end)
                     await self._take(pack, door, content, rest)
@@ -308,10 +318,21 @@ class LaunchPacks:
         places = reader.frame_places()
         pack.coming = [start + size for start, size in places]
         pack.missing = set(range(len(places)))
-        if pack.wanted is not None:
-            pack.missing = await loop.run_in_executor(self._writer, _frames_wanted, pack, pack.wanted)
+        if pack.main:
+            main = self._packs.get((pack.bubble, pack.main))
+            if main is not None and not main.directory.done():
+                await asyncio.wait([main.directory], timeout=_DIRECTORY_SECONDS)
+            touched = self._touched.get((pack.bubble, pack.main), ())
+            pack.missing = await loop.run_in_executor(self._writer, _frames_of_language, pack, touched)
+        self._touched[pack.bubble, pack.reference.application] = frozenset(pack.frames_of)
+        while len(self._touched) > _TOUCHED_MAX:
+            self._touched.popitem(last=False)
         pack.directory.set_result(True)
         return reader
+
+    def knows(self, bubble: bytes) -> bool:
+        """Return whether a launch pack of the bubble has come, or is coming."""
+        return any(of == bubble for of, _ in (*self._packs, *self._touched))
 
     async def _receive(self, pack: _Pack, door: Door, content: Body, frames: Sequence[int]) -> None:
         """Take neighbouring frames from a response, and write each as the next one comes."""
@@ -404,22 +425,34 @@ def _learn(reader: PackReader, head: bytes, pack: _Pack) -> list[bytes]:
     return unnamed
 
 
-def _frames_wanted(pack: _Pack, wanted: Callable[[bytes], bool]) -> set[int]:
-    """Return the frames with pages of files that are wanted; in the writing thread."""
+def _frames_of_language(pack: _Pack, touched_blocks: Collection[tuple[bytes, int]]) -> set[int]:
+    """Return the frames with files that stand for touched ones in the user's language (writing thread)."""
     assert pack.reader is not None and pack.reader.directory is not None
-    known: dict[tuple[int, int], bool] = {}
-    frames = set()
-    for number, frame in enumerate(pack.reader.directory.frames):
-        for extent in frame.extents:
-            layer = pack.layers[extent.layer]
-            entry, _, _ = layer.file_of(extent.block)
-            key = (extent.layer, entry)
-            if key not in known:
-                known[key] = wanted(layer.tree.path(entry))
-            if known[key]:
-                frames.add(number)
-                break
-    return frames
+    trees = {layer.version: layer.tree for layer in pack.layers}
+    touched = {
+        trees[version].path(trees[version].block_place(block)[0])
+        for version, block in touched_blocks
+        if version in trees
+    }
+    wanted = set()
+    for path in locale_files(touched, pack.language, lambda path: _place(path, pack.layers) is not None):
+        wanted.add(_place(path, pack.layers))
+    return {
+        number
+        for number, frame in enumerate(pack.reader.directory.frames)
+        if any((one.layer, pack.layers[one.layer].file_of(one.block)[0]) in wanted for one in frame.extents)
+    }
+
+
+def _place(path: bytes, layers: Sequence[Layer]) -> tuple[int, int] | None:
+    """Return the layer that shows a path, and the entry that holds its content."""
+    for number in range(len(layers) - 1, -1, -1):
+        tree = layers[number].tree
+        entry = tree.find(path)
+        if entry is not None:
+            link = tree.links[entry]
+            return number, link if link >= 0 else entry
+    return None
 
 
 def _write(pack: _Pack, frame: int, part: bytes) -> Came:

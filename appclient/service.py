@@ -25,7 +25,6 @@ from appclient.errors import AgentError, NotSignedInError, UnknownPackageError, 
 from appclient.fetching import Fetching, Urgency
 from appclient.folders import Folders
 from appclient.layer import Layer
-from appclient.localefiles import is_of_language
 from appclient.packagefile import read_file
 from appclient.packs import Came, LaunchPacks
 from appclient.session import Origin, Session
@@ -160,7 +159,8 @@ class Service:
         if await self.packs.expect(bubble, layer, block, pages or ALL_PAGES):
             tally.faults_packed += 1
         how = Urgency.FAULT if urgency == 0 else Urgency.AHEAD
-        await self.fetching.bring(layer, block, how, tally, pages=pages)
+        alone = self.packs.busy and self.packs.knows(bubble)
+        await self.fetching.bring(layer, block, how, tally, pages=pages, alone=alone)
         if urgency == 0:
             tally.faults_served += 1
 
@@ -217,10 +217,8 @@ class Service:
         published, version = choice.package, choice.package.version_id
         bubble = bubble_id(published.stack)
         origin = self.fetching.known_origin(version)
-        names = {
-            choice.application.id: None,
-            languages_of(choice.application.id): lambda path: is_of_language(path, language),
-        }
+        application = choice.application.id
+        names = {application: "", languages_of(application): application}
 
         async def layers() -> list[Layer]:
             return [await self._bubbles.layer_of(one, None) for one in published.stack]
@@ -238,8 +236,8 @@ class Service:
                 layers,
                 tally,
                 fresh=fresh,
-                wanted=names[reference.application],
                 language=language,
+                main=names[reference.application],
             )
 
     async def _resume_packs(self, choice: Choice, tally: Tally, language: str) -> None:

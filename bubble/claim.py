@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from bubble.beginning import RECORD, UPPER_LOCK, find, upper_lock
 from bubble.errors import BubbleBusyError
 
 LOCK = "lock"
@@ -40,6 +39,8 @@ def claim(state: Path, patience: float = PATIENCE) -> Iterator[bool]:
 def _claimed(state: Path, end: float, held: ExitStack) -> bool:
     if not state.is_dir():
         return True
+    from bubble.beginning import RECORD, UPPER_LOCK, find, upper_lock  # much that the agent seldom needs
+
     lock = _lock(state / LOCK, end)
     if lock is None:
         return False

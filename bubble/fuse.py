@@ -84,6 +84,7 @@ class Feature:
     NO_OPENDIR_SUPPORT = 1 << 24
     EXPLICIT_INVAL_DATA = 1 << 25
     INIT_EXT = 1 << 30
+    HAS_RESEND = 1 << 39
 
 
 WANTED = (
@@ -96,6 +97,7 @@ WANTED = (
     | Feature.INIT_EXT
     | Feature.NO_OPEN_SUPPORT
     | Feature.NO_OPENDIR_SUPPORT
+    | Feature.HAS_RESEND
 )
 REQUIRED = Feature.NO_OPEN_SUPPORT | Feature.NO_OPENDIR_SUPPORT
 
@@ -160,6 +162,10 @@ def store_head(node: int, offset: int, size: int) -> bytes:
 def failure(unique: int, error: int) -> bytes:
     """Return a reply that says errno `error`."""
     return OUT.pack(OUT.size, -error, unique)
+
+
+RESEND = OUT.pack(OUT.size, 7, 0)
+"""FUSE_NOTIFY_RESEND: the kernel asks again whatever it has asked and nobody has answered."""
 
 
 def directory_entry(node: int, next_offset: int, name: bytes, kind: int) -> bytes:

@@ -15,8 +15,15 @@ from packageformat.errors import FormatError
 
 BACKOFF_FIRST = 0.02
 BACKOFF_MAX = 1.0
-RESTART_INTERVAL = 5.0
-"""Seconds between two attempts to start the supplier anew."""
+BACKOFF_STARTING = 0.05
+"""Seconds at most between two attempts to connect while a supplier that was just started may be near."""
+
+RESTART_PATIENCE = 5.0
+"""Seconds that a supplier may take to listen before another is started beside it."""
+
+RESTART_FIRST = 0.2
+"""Seconds at least between two starts of suppliers; doubled, up to RESTART_PATIENCE, each time that one has
+ended without having listened."""
 
 GIVE_UP_AFTER = 30.0
 """Seconds without an answer, and without a connection that lasts, after which waiting readers get EIO."""
@@ -50,7 +57,8 @@ class SupplyLine:
         self._quiet_since = 0.0  # the last answer, connection, or first need
         self._alone_since: float | None = None  # the first loss or failure to connect since the last answer
         self._failing_until = -1.0
-        self._restarted_at = -RESTART_INTERVAL
+        self._restarted_at = -RESTART_PATIENCE
+        self._restart_pause = RESTART_FIRST
         self._children: list[subprocess.Popen[bytes]] = []
 
     @property
@@ -170,13 +178,15 @@ class SupplyLine:
             return False
         self._socket = door
         self._quiet_since = now
+        self._restart_pause = RESTART_FIRST
         hello = encode_message(Message(Word.HELLO, digest=self._bubble_id))
         self._send(hello + b"".join(map(encode_message, self._needs.values())), now)
         return True
 
     def _start_supplier(self, now: float, error: OSError) -> None:
-        if not self._restart or now - self._restarted_at < RESTART_INTERVAL:
+        if not self._restart or now - self._restarted_at < self._pause():
             return
+        self._restart_pause = min(RESTART_PATIENCE, 2 * self._restart_pause)
         self._restarted_at = now
         _log(f"no supplier ({error.strerror}): starting it")
         try:
@@ -191,6 +201,11 @@ class SupplyLine:
             _log(f"the supplier cannot be started: {failed}")
         else:
             self._children.append(child)
+
+    def _pause(self) -> float:
+        """Return how long a start must lie behind for the next: one that still runs may listen soon."""
+        self._children = [child for child in self._children if child.poll() is None]
+        return RESTART_PATIENCE if self._children else self._restart_pause
 
     def _send(self, data: bytes, now: float) -> None:
         self._outward += data
@@ -216,7 +231,8 @@ class SupplyLine:
         if self._alone_since is None:
             self._alone_since = now
         self._retry_at = now + self._backoff
-        self._backoff = min(BACKOFF_MAX, self._backoff * 2)
+        starting = now - self._restarted_at < RESTART_PATIENCE
+        self._backoff = min(BACKOFF_STARTING if starting else BACKOFF_MAX, self._backoff * 2)
 
     def _give_up(self, failing_until: float) -> list[Message]:
         """Hang up and fail everything that is asked for, until then and now."""

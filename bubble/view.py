@@ -29,6 +29,7 @@ from bubble import fuse, runtimefolder
 from bubble.cachefile import CacheFolder
 from bubble.contentstore import ContentStore, Lack
 from bubble.fuse import Opcode
+from bubble.holder import hold
 from bubble.pusher import Pusher
 from bubble.pushing import Pushing
 from bubble.supplyline import SupplyLine
@@ -106,6 +107,7 @@ class View:
         self.waits = 0  # reads that had to wait
         self.damages = 0
         self.failures = 0
+        self.died = 0  # views of this file system that have died before this one
 
     def run(self) -> None:
         """Answer until the file system is unmounted."""
@@ -161,6 +163,7 @@ class View:
             "waits": self.waits,
             "damages": self.damages,
             "failures": self.failures,
+            "died": self.died,
             "pages_pushed": self._pushing.pages if self._pushing is not None else 0,
         }
 
@@ -375,21 +378,21 @@ def _receive_device(door: socket.socket) -> int | None:
     return int(struct.unpack("i", controls[0][2])[0])
 
 
-def _await_init(device: int, readahead: int | None) -> bool:
-    """Answer INIT. Returns False if the mount went away before."""
+def _await_init(device: int, readahead: int | None) -> fuse.Init | None:
+    """Answer INIT and return what the kernel offers, None if the mount went away before."""
     select.select([device], [], [])
     try:
         request = os.read(device, fuse.BUFFER_SIZE)
     except OSError as error:
         if error.errno == errno.ENODEV:
-            return False
+            return None
         raise
     _, opcode, unique, *_ = fuse.IN.unpack_from(request)
     if opcode != Opcode.INIT:
         raise ValueError(f"the kernel began with {_name(opcode)}")
     init = fuse.Init.decode(request[fuse.IN.size :])
     os.write(device, fuse.reply(unique, init.reply(readahead=readahead)))
-    return True
+    return init
 
 
 def _raise_descriptor_limit() -> int:
@@ -400,28 +403,50 @@ def _raise_descriptor_limit() -> int:
 
 
 def serve(task: ViewTask) -> int:
-    """Be the view of one bubble, to its end."""
+    """Hold the file system of one bubble and have it served, to its end."""
     image = load(Path(task.image).read_bytes())
-    door = socket.socket(fileno=task.door)
-    device = _receive_device(door)
-    if device is None:
-        return 1
-    line = SupplyLine(Path(task.supplier), bytes.fromhex(task.bubble_id), task.supplier_restart)
-    store = ContentStore(image, CacheFolder(Path(task.cache)), _raise_descriptor_limit())
-    readahead = int(os.environ["MILLSTREAM_READAHEAD"]) if "MILLSTREAM_READAHEAD" in os.environ else None
-    pusher = Pusher(device) if task.streamed and readahead is None else None
-    view = View(image, store, line, device, os.getuid(), os.getgid(), pusher)
     gc.collect()
     gc.freeze()
     gc.disable()
-    if _await_init(device, 0 if pusher is not None else readahead):
+    door = socket.socket(fileno=task.door)  # open to the end, here and in each view: the keeper listens
+    device = _receive_device(door)
+    if device is None:
+        return 1
+    readahead = int(os.environ["MILLSTREAM_READAHEAD"]) if "MILLSTREAM_READAHEAD" in os.environ else None
+    pushes = task.streamed and readahead is None
+    init = _await_init(device, 0 if pushes else readahead)
+    if init is None:
+        return 0
+    return hold(
+        device,
+        resends=bool(init.features & fuse.Feature.HAS_RESEND) and "MILLSTREAM_NO_RESEND" not in os.environ,
+        serve=lambda died: _serve(task, image, device, pushes, died),
+        log=log,
+    )
+
+
+def _serve(task: ViewTask, image: ViewImage, device: int, pushes: bool, died: int) -> int:
+    """Be the view of one bubble, to its end."""
+    line = SupplyLine(Path(task.supplier), bytes.fromhex(task.bubble_id), task.supplier_restart)
+    pusher = Pusher(device) if pushes else None
+    try:
+        store = ContentStore(image, CacheFolder(Path(task.cache)), _raise_descriptor_limit())
+        view = View(image, store, line, device, os.getuid(), os.getgid(), pusher)
+        view.died = died
         signal.signal(signal.SIGUSR1, lambda *_: _write_figures(view, task))
         view.run()
-        _write_figures(view, task)
+    except (MillstreamError, OSError) as error:
+        log(f"ends: {error}")
+        return 1
+    except Exception:  # noqa: BLE001 - the last chance to say why
+        log(f"ends by a bug: {traceback.format_exc().strip()!r}")
+        return 1
+    _write_figures(view, task)
     if pusher is not None:
         pusher.end()
     line.close()
     os.close(device)
+    runtimefolder.remove(Path(task.folder))  # should the holder be gone
     return 0
 
 
@@ -442,7 +467,7 @@ def _stay(number: int, frame: FrameType | None) -> None:
 def main(told: dict[str, Any] | None = None) -> int:
     """Serve, clean up. `told`, or what standard input says, is the task."""
     task = ViewTask(**(json.load(sys.stdin) if told is None else told))
-    for number in (signal.SIGINT, signal.SIGHUP, signal.SIGTERM):
+    for number in (signal.SIGINT, signal.SIGHUP, signal.SIGTERM, signal.SIGUSR1):
         signal.signal(number, _stay)
     try:
         return serve(task)

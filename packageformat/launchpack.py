@@ -394,6 +394,7 @@ def build_pack(
     level: int = 19,
     class_of: Callable[[PackExtent], Hashable] | None = None,
     each: Each = map,
+    window_pages: int | None = None,
 ) -> bytes:
     """Return the launch pack of these pages.
 
@@ -406,6 +407,7 @@ def build_pack(
         class_of: gives the class of an extent of one page; a frame holds pages of one class only.
         each: maps a function over the frames, as `map` does: an executor's compresses several at once, and
             then reads blocks from several threads.
+        window_pages: how many of the pages lead to the first window; they come in frames of their own.
 
     Raises:
         FormatError: pages that are not there, or twice; more than a pack may hold.
@@ -451,7 +453,7 @@ def build_pack(
     frames: list[PackFrame] = []
     parts: list[bytes] = []
     seen: set[tuple[int, int]] = set()
-    plan = list(plan_pack(extents, size_of, class_of))
+    plan = list(plan_pack(extents, size_of, class_of, window_pages))
     for group, stored in zip(plan, each(compressed, plan), strict=True):
         frame = PackFrame(group, len(stored), b"\0" * FRAME_DIGEST_SIZE)
         hashes: dict[tuple[int, int], bytes] = {}

@@ -38,6 +38,7 @@ def plan_pack(
     extents: Sequence[PackExtent],
     size_of: Callable[[PackExtent], int],
     class_of: Callable[[PackExtent], Hashable] | None = None,
+    window_pages: int | None = None,
 ) -> Iterator[tuple[PackExtent, ...]]:
     """Give the extents of one frame after the other.
 
@@ -48,6 +49,8 @@ def plan_pack(
         extents: the pages in first-touch order.
         size_of: gives the plain bytes of an extent.
         class_of: gives the class of an extent of one page; without it, all are of one.
+        window_pages: how many of the pages lead to the first window, if there is one: no later page is in a
+            frame of theirs.
     """
     pages = [
         PackExtent(extent.layer, extent.block, page, 1)
@@ -55,10 +58,16 @@ def plan_pack(
         for page in range(extent.first_page, extent.first_page + extent.pages)
     ]
     class_of = class_of or _the_one
-    pages = _gathered(pages, class_of)
+    window = len(pages) if window_pages is None else window_pages
+    exact = min(EXACT_PAGES, window)
+    parts = (
+        [*pages[:exact], *_gathered(pages[exact:window], class_of)],
+        _gathered(pages[window:], class_of),
+    )
+    classes = [(late, class_of(page)) for late, part in enumerate(parts) for page in part]
+    pages = [*parts[0], *parts[1]]
     sizes = [size_of(page) for page in pages]
-    classes = [class_of(page) for page in pages]
-    queues: dict[Hashable, list[int]] = {}
+    queues: dict[tuple[int, Hashable], list[int]] = {}
     for number in range(len(pages) - 1, -1, -1):
         queues.setdefault(classes[number], []).append(number)  # the next one last, to pop
     left = {name: sum(sizes[number] for number in queue) for name, queue in queues.items()}
@@ -88,11 +97,11 @@ def _the_one(_: PackExtent) -> None:
 
 
 def _gathered(pages: Sequence[PackExtent], class_of: Callable[[PackExtent], Hashable]) -> list[PackExtent]:
-    """Return the pages, those of one block and class together once the launch has begun."""
+    """Return the pages, those of one block and class together where the first of them was."""
     together: dict[tuple[int, int, Hashable], list[PackExtent]] = {}
-    for page in pages[EXACT_PAGES:]:
+    for page in pages:
         together.setdefault((page.layer, page.block, class_of(page)), []).append(page)
-    return [*pages[:EXACT_PAGES], *(page for block in together.values() for page in block)]
+    return [page for block in together.values() for page in block]
 
 
 def _place(page: PackExtent) -> tuple[int, int, int]:

@@ -44,9 +44,11 @@ def cache_folder(name: str) -> Path:
 def installed_programs(folder: Path | None = None) -> Path:
     """Install Millstream where every user can read it, unless it is there as it is now; return its `bin`.
 
-    The clone itself may lie under a folder that others cannot enter, and its interpreter may too.
+    The clone itself may lie under a folder that others cannot enter, and its interpreter may too. Two source
+    trees that are tested at once need a folder each: MILLSTREAM_DEMONSTRATION names another one.
     """
-    place = folder or cache_folder("millstream-demonstration")
+    told = os.environ.get("MILLSTREAM_DEMONSTRATION")
+    place = folder or (Path(told) if told else cache_folder("millstream-demonstration"))
     subprocess.run([CLONE / "samples" / "setup", "--installed", place], check=True, stdin=subprocess.DEVNULL)
     return place / "bin"
 

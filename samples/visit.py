@@ -220,6 +220,14 @@ class Visit:
             raise RuntimeError(f"{application} ended with {process.returncode}: {text[-2000:]}")
         return text
 
+    def settle(self, timeout_s: float = 20) -> None:
+        """Wait until the agent has all that it has some time after a login: its launcher."""
+        deadline = time.monotonic() + timeout_s
+        while not (self.user.runtime / "millstream/launcher.sock").exists():
+            if time.monotonic() > deadline:
+                raise RuntimeError("the agent has no launcher")
+            time.sleep(0.02)
+
     def leave(self) -> None:
         """End the agent, as at a logout."""
         with suppress(RuntimeError, subprocess.TimeoutExpired):

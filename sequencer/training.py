@@ -114,17 +114,24 @@ def train(
             raise TrainingError(f"no file {document}", hint="name documents that exist")
     probe().require()
     profiles: list[LaunchProfile] = []
-    with room_in(scratch) as room, _memory(files, room) as cache, supplied(files, room, cache) as spec:
+    with (
+        room_in(scratch) as room,
+        _memory(files, room) as fast,
+        supplied(files, room, fast / "cache") as spec,
+    ):
         contents = ViewContents(load(spec.view_image.read_bytes()))
         for application in applications:
-            trainer = _Trainer(application, spec, room, contents, watch)
+            trainer = _Trainer(application, spec, room, fast, contents, watch)
             profiles.append(trainer.train(plan))
     return PackageProfiles(files[-1].package.version_id, tuple(profiles))
 
 
 @contextmanager
 def _memory(files: Sequence[PackageFile], room: Path) -> Iterator[Path]:
-    """Give a folder for the cache: in memory if the stack fits there, so that no disk is in the way."""
+    """Give a folder for the cache and the home: in memory if the stack fits there.
+
+    Then no disk is in the way of the order: neither for the blocks, nor for settings that are synced.
+    """
     plain_bytes = sum(file.package.manifest.plain_bytes for file in files)
     try:
         if shutil.disk_usage(MEMORY).free < 2 * plain_bytes:
@@ -134,7 +141,7 @@ def _memory(files: Sequence[PackageFile], room: Path) -> Iterator[Path]:
                 shutil.rmtree(left, ignore_errors=True)  # of one that was killed
         folder = Path(tempfile.mkdtemp(prefix=f"{_OURS}{os.getpid()}-", dir=MEMORY))
     except OSError:
-        yield room / "cache"
+        yield room
         return
     try:
         yield folder
@@ -150,12 +157,13 @@ class _Trainer:
         application: Application,
         spec: BubbleSpec,
         room: Path,
+        fast: Path,
         contents: Contents,
         watch: Watch,
     ) -> None:
         self._application = application
         self._room = room
-        self._spec = replace(spec, state=room / "trained/state", home=room / "trained/home")
+        self._spec = replace(spec, state=room / "trained/state", home=fast / "trained-home")
         self._contents = contents
         self._watch = watch
         self._documents = room / "documents"
@@ -165,7 +173,13 @@ class _Trainer:
         runs: list[TracedRun] = []
         seen: set[tuple[int, int]] = set()
         for step in self._steps(plan):
-            run = self._run(step)
+            try:
+                run = self._run(step)
+            except TrainingError as error:
+                if step.kind is RunKind.FIRST:
+                    raise
+                self._watch.say(f"{self._application.id}: {step.name}: left out: {error}")
+                continue
             runs.append(run)
             pages = {(read.content, page) for read in run.reads for page in _pages(read)}
             new = len(pages - seen)
@@ -201,8 +215,9 @@ class _Trainer:
 
     def _run(self, step: _Step) -> TracedRun:
         spec = self._spec
-        if step.fresh and spec.state.parent.exists():
+        if step.fresh:
             _remove(spec.state.parent)
+            _remove(spec.home)
         spec.state.mkdir(parents=True, exist_ok=True)
         trace = self._room / "trace"
         trace.unlink(missing_ok=True)
@@ -299,7 +314,9 @@ def _size(trace: Path) -> int:
 
 
 def _remove(folder: Path) -> None:
-    """Remove what a bubble left; an overlay's work folder is closed even to its owner."""
+    """Remove what a bubble left, if anything; an overlay's work folder is closed even to its owner."""
+    if not folder.exists():
+        return
     for place in folder.glob("*/work/work"):
         place.chmod(0o700)
     shutil.rmtree(folder)

@@ -7,6 +7,7 @@ the import lock for a moment, building takes none.
 
 from __future__ import annotations
 
+import sqlite3
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -59,11 +60,12 @@ def check_pack(store: Store, pack: StoredPack) -> None:
     """
     path = store.folder.object_path(pack.object_digest)
     with explained(path):
-        if sha256(path.read_bytes()).digest() != pack.object_digest:
-            raise DamagedObjectError(
-                f"launch pack of {pack.application} is damaged: {path}",
-                hint="'streamserver packs build --again' builds it anew",
-            )
+        whole = path.exists() and sha256(path.read_bytes()).digest() == pack.object_digest
+    if not whole:
+        raise DamagedObjectError(
+            f"launch pack of {pack.application} is damaged: {path}",
+            hint="'streamserver packs build --again' builds it anew",
+        )
 
 
 def bring_up_to_date(
@@ -88,8 +90,8 @@ def bring_up_to_date(
             except MillstreamError as error:
                 yield Built(profile, "failed", error=error)
         work = plan(store, now=time.time())
-        profiles = store.reader.ask(packs.list_profiles)
-        builder = _Builder(store, layers, profiles, map if threads == 1 else pool.map, progress)
+        profiles, stacks = store.reader.ask(_profiles_and_stacks)
+        builder = _Builder(store, layers, (profiles, stacks), map if threads == 1 else pool.map, progress)
         for profile in profiles if again else work.build:
             yield builder.build(profile)
         for profile in () if again else work.weigh:
@@ -97,6 +99,13 @@ def bring_up_to_date(
             if built is not None:
                 yield built
         remove_expired(store, now=time.time())
+
+
+def _profiles_and_stacks(
+    db: sqlite3.Connection,
+) -> tuple[list[StoredProfile], dict[bytes, tuple[bytes, ...]]]:
+    profiles = packs.list_profiles(db)
+    return profiles, packs.stacks_of(db, profiles)
 
 
 def remove_expired(store: Store, *, now: float) -> int:
@@ -112,6 +121,16 @@ def remove_expired(store: Store, *, now: float) -> int:
     return len(gone)
 
 
+@dataclass(frozen=True, slots=True)
+class _Located:
+    """A profile's pages as they lie in the stack."""
+
+    layers: list[StoredLayer]
+    extents: list[PackExtent]
+    missing: int  # pages that are not in this stack
+    window_pages: int  # of the extents, that lead to the first window
+
+
 class _Builder:
     """Builds packs of the profiles that were there at the beginning."""
 
@@ -119,13 +138,13 @@ class _Builder:
         self,
         store: Store,
         layers: StoredLayers,
-        profiles: list[StoredProfile],
+        known: tuple[list[StoredProfile], dict[bytes, tuple[bytes, ...]]],
         each: Each,
         progress: Progress | None,
     ) -> None:
         self._store = store
         self._layers = layers
-        self._profiles = profiles
+        self._profiles, self._stacks = known
         self._each = each
         self._progress = progress
         self._touched: dict[bytes, dict[bytes, int]] = {}  # by the digest of the profile
@@ -161,10 +180,10 @@ class _Builder:
         return Built(profile, "kept", pack)
 
     def _others(self, profile: StoredProfile) -> list[StoredProfile]:
-        return self._store.reader.ask(lambda db: packs.others_of(db, profile, self._profiles))
+        return packs.others_of(profile, self._profiles, self._stacks)
 
-    def _located(self, profile: StoredProfile) -> tuple[list[StoredLayer], list[PackExtent], int]:
-        """Return the stack's layers, the profile's pages there, and how many are not there."""
+    def _located(self, profile: StoredProfile) -> _Located:
+        """Find a profile's pages in its version's stack."""
         documents = self._store.reader.ask(
             lambda db: packs.profile_document(db, profile.version_id, profile.application)
         )
@@ -174,23 +193,26 @@ class _Builder:
             raise FormatError(f"no launch profile of {profile.application}")
         index = self._layers.index(stack)
         layers = self._layers.stack(stack)
-        extents, missing = extents_of(found, index, [layer.package.tree for layer in layers])
-        return layers, extents, missing
+        trees = [layer.package.tree for layer in layers]
+        extents, missing = extents_of(found, index, trees)
+        before, _ = extents_of(found.before_window(), index, trees)
+        return _Located(layers, extents, missing, sum(extent.pages for extent in before))
 
     def _touches(self, profile: StoredProfile) -> dict[bytes, int]:
         found = self._touched.get(profile.digest)
         if found is None:
             try:
-                layers, extents, _ = self._located(profile)
+                place = self._located(profile)
+                found = touched_pages(place.extents, _namer(place.layers))
             except MillstreamError:
-                layers, extents = [], []  # its own build says what is wrong with it
-            found = touched_pages(extents, _namer(layers))
+                found = {}  # its own build says what is wrong with it
             self._touched[profile.digest] = found
         return found
 
     def _packed(self, profile: StoredProfile, others: list[StoredProfile]) -> StoredPack | None:
         touched = [self._touches(other) for other in others]
-        layers, extents, missing = self._located(profile)
+        place = self._located(profile)
+        layers, extents = place.layers, place.extents
         pages = sum(extent.pages for extent in extents)
         if not pages:
             raise FormatError(
@@ -205,15 +227,17 @@ class _Builder:
             lambda layer, block: layers[layer].block(block),
             class_of=classes_of(extents, _namer(layers), touched),
             each=self._watched(profile, pages),
+            window_pages=place.window_pages,
         )
         considered = b"".join(other.digest for other in others)
-        pack = _stored_pack(profile, profile.application, layers, data, pages, missing, considered)
+        pack = _stored_pack(profile, profile.application, layers, data, pages, place.missing, considered)
         return pack if self._published(pack, data) else None
 
     def _pack_languages(self, profile: StoredProfile) -> None:
         """Build the pack of the files for all languages, if the launch touches such files."""
-        layers, touched, _ = self._located(profile)
-        extents, languages = language_extents(touched, [layer.package.tree for layer in layers])
+        place = self._located(profile)
+        layers = place.layers
+        extents, languages = language_extents(place.extents, [layer.package.tree for layer in layers])
         if not extents:
             return
         name = languages_of(profile.application)

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Sequence
 from itertools import pairwise
 
 from packageformat.entry import Kind
-from packageformat.limits import BLOCK_SIZE, PAGE_SIZE, PAGES_A_BLOCK
+from packageformat.limits import BLOCK_SIZE, PAGE_SIZE
 from packageformat.packdirectory import PackExtent
 from packageformat.tree import Tree
 
@@ -26,51 +26,56 @@ LEVEL = 12
 PAGES_MAX = (128 << 20) // PAGE_SIZE
 """Pages of a pack of languages; what is more is left out."""
 
+FILE_MAX = 1 << 20
+"""Bytes of a file, at most: of a larger one few pages would be read."""
+
 Languages = dict[tuple[int, int], bytes]
-"""Layer and block -> the language that it is of."""
+"""Layer and block -> the languages that it is for."""
 
 
 def language_extents(
-    touched: Iterable[PackExtent], trees: Sequence[Tree]
+    touched: Sequence[PackExtent], trees: Sequence[Tree]
 ) -> tuple[list[PackExtent], Languages]:
-    """Return the pages of all counterparts of touched files for one language, and of which language each is.
+    """Return the pages of all counterparts of touched files for a language, and which languages each is for.
+
+    Files that the launch touches itself are left out: they are in its own pack, whatever their name (many
+    languages share a file, as hard links).
 
     Args:
         touched: the pages of a launch.
         trees: of the stack, bottom first.
     """
-    wanted = sorted({parts for extent in touched for parts in _split(extent, trees)})
+    own = {(extent.layer, trees[extent.layer].block_place(extent.block)[0]) for extent in touched}
+    folders = sorted({parts for layer, entry in own for parts in _split(trees[layer].path(entry))})
+    files: dict[tuple[int, int], set[bytes]] = {}
+    for folder, rest in folders:
+        for language in _languages(folder, trees):
+            place = _find(b"/".join((folder, language, rest)), trees)
+            if place is not None and place not in own and 0 < _size(place, trees) <= FILE_MAX:
+                files.setdefault(place, set()).add(language)
     extents: list[PackExtent] = []
     languages: Languages = {}
     pages = 0
-    counterparts = sorted(
-        (folder, language, rest) for folder, rest in wanted for language in _languages(folder, trees)
-    )
-    for folder, language, rest in counterparts:
-        place = _find(b"/".join((folder, language, rest)), trees)
-        if place is None:
-            continue
-        layer, entry = place
-        tree = trees[layer]
-        first = tree.first_block(entry)
-        if not first >= 0 or (layer, first) in languages:
-            continue
-        pages += -(-tree.file_size(entry) // PAGE_SIZE)
+    for (layer, entry), shared in sorted(files.items(), key=lambda item: (sorted(item[1]), item[0])):
+        size = _size((layer, entry), trees)
+        pages += -(-size // PAGE_SIZE)
         if pages > PAGES_MAX:
             break
-        for block in range(first, first + tree.file_block_count(entry)):
-            size = min(BLOCK_SIZE, tree.file_size(entry) - (block - first) * BLOCK_SIZE)
-            extents.append(PackExtent(layer, block, 0, min(PAGES_A_BLOCK, -(-size // PAGE_SIZE))))
-            languages[layer, block] = language
-    extents.sort(key=lambda extent: languages[extent.layer, extent.block])
+        first = trees[layer].first_block(entry)
+        for number in range(trees[layer].file_block_count(entry)):
+            here = min(BLOCK_SIZE, size - number * BLOCK_SIZE)
+            extents.append(PackExtent(layer, first + number, 0, -(-here // PAGE_SIZE)))
+            languages[layer, first + number] = b"|".join(sorted(shared))
     return extents, languages
 
 
-def _split(extent: PackExtent, trees: Sequence[Tree]) -> Iterable[tuple[bytes, bytes]]:
-    """Give what is above and below the folder of a language in the path of a touched file."""
-    tree = trees[extent.layer]
-    entry, _ = tree.block_place(extent.block)
-    parts = tree.path(entry).split(b"/")
+def _size(place: tuple[int, int], trees: Sequence[Tree]) -> int:
+    return trees[place[0]].file_size(place[1])
+
+
+def _split(path: bytes) -> Iterable[tuple[bytes, bytes]]:
+    """Give what is above and below the folder of a language in the path of a file."""
+    parts = path.split(b"/")
     for place, (one, _) in enumerate(pairwise(parts[:-1])):
         if one == LOCALE:
             yield b"/".join(parts[: place + 1]), b"/".join(parts[place + 2 :])
@@ -92,6 +97,7 @@ def _find(path: bytes, trees: Sequence[Tree]) -> tuple[int, int] | None:
     for layer in range(len(trees) - 1, -1, -1):
         entry = trees[layer].find(path)
         if entry is not None:
-            kind = trees[layer].kinds[entry]
-            return (layer, entry) if kind in (Kind.FILE, Kind.HARDLINK) else None
+            link = trees[layer].links[entry]
+            is_file = trees[layer].kinds[entry] in (Kind.FILE, Kind.HARDLINK)
+            return (layer, link if link >= 0 else entry) if is_file else None
     return None

@@ -21,6 +21,7 @@ from streamserver.textline import shown
 
 LOG = logging.getLogger("streamserver")
 LOOK_S = 5.0
+IDLE_LOOK_S = 60.0  # while nobody changes the database
 RETRY_MAX_S = 3600.0
 
 
@@ -34,6 +35,8 @@ class PackWorker:
         self._relearn_s = relearn_s  # reports wait so long, for others to join them
         self._look = asyncio.Event()
         self._merged = time.monotonic()
+        self._seen = -1  # the database when last looked at
+        self._look_again = 0.0
         self._failures = 0
         self._failed: frozenset[bytes] = frozenset()  # what there was to do when a build failed
         self._not_before = 0.0  # that is left alone until then
@@ -63,8 +66,13 @@ class PackWorker:
     async def _wanted(self) -> frozenset[bytes] | None:
         """Return what there is to do (digests of profiles), or None if that is nothing now."""
         now = time.monotonic()
+        seen = await asyncio.to_thread(self._store.reader.data_version)
+        if seen == self._seen and now < self._look_again:
+            return None
         found: Plan = await asyncio.to_thread(plan, self._store, now=time.time())
         work = frozenset(profile.digest for profile in (*found.build, *found.weigh))
+        # Time alone brings work, too: reports ripen, objects expire, files are lost.
+        self._seen, self._look_again = seen, now if work or found.merge else now + IDLE_LOOK_S
         if work == self._failed and now < self._not_before:
             return None
         if found.merge and now - self._merged >= self._relearn_s:

@@ -118,7 +118,8 @@ def stage(
     The user is not signed in yet. Everything is ended and removed with the block.
     """
     with ExitStack() as undo:
-        programs = installed_programs()
+        own = os.environ.get("MILLSTREAM_TEST_PROGRAMS")
+        programs = installed_programs(Path(own) if own else None)
         cache = package_cache()
         folder = Path(undo.enter_context(tempfile.TemporaryDirectory(prefix=f"{name}-")))
         folder.chmod(0o755)

@@ -217,6 +217,7 @@ class _Bench:
         on = self.on
         on.forget()
         on.visit.appclient("refresh")  # the agent is resident and signed in, as in any session
+        on.visit.settle()
         drop_page_cache()
         self._warm_server()
         before = self.link.received()

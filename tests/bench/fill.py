@@ -26,7 +26,8 @@ from tests.bench.ratio import Interval, quantile_ratio
 from tests.bench.room import bubble_room
 from tests.stage import Stage, say
 
-PACKAGE = "python-numpy"
+PACKAGE = "thonny"
+"""A sample that has a Python, for the probe."""
 QUANTILE = 0.99
 
 _PROBE = Path(__file__).parent / "faultprobe.py"
@@ -89,6 +90,7 @@ def _faults(
 ) -> tuple[list[float], int]:
     on.forget()
     on.visit.appclient("refresh")
+    on.visit.settle()
     drop_page_cache()
     packed = base64.b64encode(_PROBE.read_bytes()).decode()
     with bubble_room(on, PACKAGE) as room:

@@ -10,16 +10,18 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import resource
-import shutil
 import statistics
 import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from tests.bench.coldstart import _native, _unpacked
-from tests.stage import Stage, say, stage
+from samples import sequenced
+from samples.visit import Launch
+from tests.bench import baseline
+from tests.bench.images import UID, images
+from tests.bench.unpacked import unpacked
+from tests.stage import RECIPES, Stage, say, stage
 
 Measured = dict[str, list[float]]
 
@@ -35,10 +37,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         print("tests.bench.launchpath: needs root, for a user of its own", file=sys.stderr)
         return 2
     load = os.getloadavg()[0]
-    with stage("millstream-launch") as on:
+    with stage("millstream-launch", uid=UID) as on:
         on.publish(told.application)
         on.sign_in()
-        found = measure(on, told.application, told.repeats)
+        packages = sequenced.stack(told.application, on.cache, say, RECIPES)
+        with baseline.shown(images(packages, on.cache, say).tree, on.folder / "native") as tree:
+            found = measure(on, told.application, told.repeats, tree)
     if told.json:
         print(json.dumps({"application": told.application, "load": load, "ms": found}))
     else:
@@ -51,41 +55,42 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def measure(on: Stage, application: str, repeats: int) -> Measured:
     """Return milliseconds by what was measured."""
-    unpacked = _unpacked(on, application)
-    for _ in range(2):  # what the second launch lacks, it has brought for the third
-        on.visit.launch(application).end()
     found: Measured = {}
     program = [on.programs / "appclient", "run", application, "--command", "true"]
-    for repeat in range(repeats):
-        say(f"{application} {repeat + 1}/{repeats}")
-        _wait_until_nobody_runs(on)
-        launch = on.visit.launch(application)
-        assert launch.seconds is not None
-        found.setdefault("first window", []).append(1000 * launch.seconds)
-        launch.end()
-        window = 1000 * _native(on, application, unpacked, cold=False)
-        found.setdefault("first window, native", []).append(window)
-        _wait_until_nobody_runs(on)
-        _timed(found, "true in a new bubble", lambda: _run(on, program))
-        holder = on.visit.start(application)
-        time.sleep(1)
-        _timed(found, "true in a bubble that runs", lambda: _run(on, program))
-        holder.end()
-        _timed(found, "true, native", lambda: _native_true(on, unpacked))
-        _timed(found, "python, by itself", lambda: _run(on, [on.programs / "python", "-c", ""]))
-    shutil.rmtree(unpacked, ignore_errors=True)
+    for _ in range(2):  # what the second launch lacks, it has brought for the third
+        on.visit.launch(application).end()
+    on.visit.settle()
+    with unpacked(on, application) as files:
+        for repeat in range(repeats):
+            say(f"{application} {repeat + 1}/{repeats}")
+            _wait_until_nobody_runs(on)
+            launch = on.visit.launch(application)
+            assert launch.seconds is not None
+            found.setdefault("first window", []).append(1000 * launch.seconds)
+            launch.end()
+            seconds = baseline.first_window(on, application, [files], {}, timeout_s=60)
+            found.setdefault("first window, native", []).append(1000 * seconds)
+            _wait_until_nobody_runs(on)
+            _timed(found, "true in a new bubble", lambda: _run(on, program))
+            holder = on.visit.start(application)
+            time.sleep(1)
+            _timed(found, "true in a bubble that runs", lambda: _run(on, program))
+            holder.end()
+            with baseline.run(on, ["true"], [files], {}) as (begin, process):
+                _timed(found, "true, native", lambda: _begun(begin, process))
+            _timed(found, "python, by itself", lambda: _run(on, [on.programs / "python", "-c", ""]))
     return found
 
 
+def _begun(begin: Callable[[], None], launch: Launch) -> None:
+    begin()
+    launch.process.wait(60)
+
+
 def _timed(found: Measured, name: str, work: Callable[[], None]) -> None:
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
     started = time.monotonic()
     work()
-    seconds = time.monotonic() - started
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    processor = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    found.setdefault(name, []).append(1000 * seconds)
-    found.setdefault("  its own processes' CPU time", []).append(1000 * processor)
+    found.setdefault(name, []).append(1000 * (time.monotonic() - started))
 
 
 def _run(on: Stage, program: Sequence[str | Path]) -> None:
@@ -94,15 +99,6 @@ def _run(on: Stage, program: Sequence[str | Path]) -> None:
     )
     if process.wait(60):
         raise RuntimeError(f"{program} ended with {process.returncode}")
-
-
-def _native_true(on: Stage, unpacked: Path) -> None:
-    scratch = on.user.home / "native"
-    shutil.rmtree(scratch, ignore_errors=True)
-    scratch.mkdir()
-    on.user.give(scratch)
-    authority = on.user.runtime / "Xauthority"
-    _run(on, [on.programs / "python", on.folder / "overlaid.py", unpacked, scratch, authority, "true"])
 
 
 def _wait_until_nobody_runs(on: Stage) -> None:

@@ -25,7 +25,8 @@ _CONFIGURATION = """
 user root; worker_processes 1; daemon off; pid {folder}/nginx.pid; error_log {folder}/error.log;
 events {{ worker_connections 512; }}
 http {{
-    access_log off; sendfile on; tcp_nopush on; keepalive_requests 1000000; keepalive_timeout 600s;
+    access_log off; autoindex on; sendfile on; tcp_nopush on;
+    keepalive_requests 1000000; keepalive_timeout 600s;
     types {{ }} default_type application/octet-stream;
     client_body_temp_path {folder}; proxy_temp_path {folder}; fastcgi_temp_path {folder};
     uwsgi_temp_path {folder}; scgi_temp_path {folder};

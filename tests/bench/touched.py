@@ -83,6 +83,7 @@ def traced_pages(on: Stage, application: str) -> list[TouchedPage]:
     on.visit.add_environment(asked)
     try:
         on.visit.appclient("refresh")
+        on.visit.settle()
         drop_page_cache()
         launch = on.visit.launch(application)
         assert launch.window is not None

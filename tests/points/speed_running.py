@@ -7,13 +7,15 @@ import json
 from pathlib import Path
 from typing import Any
 
-from tests.bench import fill, steady
+from tests.bench import fill, steady, update
 from tests.bench.coldstart import Plan
+from tests.bench.ratio import geometric_mean_of_ratios, ratio
 from tests.bench.workloads import WORKLOADS
 from tests.points.outcome import Outcome
 from tests.points.speed_options import MBIT, RTT_MS, repeats
+from tests.stage import package_cache
 
-STEADY, P99_GROWTH = 1.05, 1.2
+STEADY, P99_GROWTH, UPDATE_BYTES, UPDATE_PAIRS = 1.05, 1.2, 2.0, 8
 _FILL_REPEATS, _FAULTS = 7, 150
 
 
@@ -43,8 +45,21 @@ def beside_the_fill(outcome: Outcome, artefacts: Path) -> None:
 
 
 def updates(outcome: Outcome, artefacts: Path) -> None:
-    """Bytes of real updates, and the time from an update to the first window (tests/bench/update)."""
-    _elsewhere("update", outcome, artefacts)
+    """Bytes of real updates against the best delta tool; the time from an update to the first window."""
+    work = package_cache() / "updates"
+    found = update.measure(update.PAIRS[: repeats(len(update.PAIRS))], work)
+    (artefacts / "update.md").write_text(update.table(found) + "\n")
+    outcome.figures["pairs"] = {one.package: round(one.ratio, 4) for one in found}
+    outcome.figures["failed"] = {one.package: one.failures for one in found if one.failures}
+    outcome.require(f"at least {UPDATE_PAIRS} pairs", len(found) >= UPDATE_PAIRS, len(found))
+    interval = ratio([(one.ours, one.best) for one in found if one.best], geometric_mean_of_ratios)
+    outcome.figures["bytes_to_best"] = interval.record()
+    outcome.require(
+        f"bytes over the best tool's at most {UPDATE_BYTES:g}", interval.estimate <= UPDATE_BYTES, interval
+    )
+    above = {one.package: one.blocks_above_plain for one in found if one.blocks_above_plain}
+    outcome.require("no block above the plain one", not above, above)
+    _elsewhere("updatestart", outcome, artefacts)
 
 
 def restarts(outcome: Outcome, artefacts: Path) -> None:

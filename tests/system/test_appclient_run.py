@@ -461,3 +461,69 @@ class mounted:  # noqa: N801 - reads as a statement
     def __exit__(self, *_: object) -> None:
         self.stage.user.end_processes()
         subprocess.run(["umount", "--lazy", self.folder], check=True)
+
+
+def launchers(stage: ClientStage) -> list[int]:
+    found = []
+    for process in stage.user.processes():
+        words = Path(f"/proc/{process}/cmdline").read_bytes().rstrip(b"\0")
+        if words == b"millstream launcher":
+            found.append(process)
+    return found
+
+
+def has_launcher(stage: ClientStage) -> bool:
+    socket_ = stage.user.runtime / "millstream/launcher.sock"
+    return socket_.exists() and len(launchers(stage)) == 1
+
+
+def test_a_start_goes_through_the_launcher_and_is_the_same(stage: ClientStage) -> None:
+    stage.script("exit 0")
+    wait_until(lambda: has_launcher(stage))
+    assert stage.script("cat /proc/1/cmdline").strip("\0") == "bubble.keeper"
+    stage.script("exit 7", code=7)
+    stage.script("kill -TERM $$", code=143)
+    note = stage.user.home / "a note.txt"
+    note.write_text("noted\n")
+    os.chown(note, stage.user.uid, stage.user.gid)
+    assert stage.client("run", "probe", "a note.txt").stdout == "probe:1\nnoted\n"
+    unknown = stage.client("run", "nothing", code=43).stderr
+    assert unknown == stage.client("run", "nothing", code=43, MILLSTREAM_DEBUG="1").stderr
+    wrong = stage.client("run", "--wrong", "probe", code=2).stderr
+    assert wrong == stage.client("run", "--wrong", "probe", code=2, MILLSTREAM_DEBUG="1").stderr
+    missing = stage.client("run", "probe", "--command", "nowhere", code=53).stderr
+    assert "there is no command 'nowhere'" in missing
+
+
+def test_without_its_launcher_or_its_agent_an_application_runs_on_and_the_next_starts(
+    stage: ClientStage,
+) -> None:
+    stage.script("exit 0")
+    wait_until(lambda: has_launcher(stage))
+    reading = f"for each in 1 2 3 4 5 6; do sleep 1; sha256sum {LARGE}; done"
+    running = stage.user.start(
+        stage.user.program("appclient", "run", "probe", "--command", "/bin/sh", "--", "-c", reading),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    wait_until(lambda: (stage.user.runtime / "millstream").is_dir())
+    time.sleep(1)
+    kill(launchers(stage)[0])
+    stage.script("exit 3", code=3)
+    for process in (*stage.agents(), *launchers(stage)):
+        kill(process)
+    stage.script("exit 4", code=4)
+    wait_until(lambda: has_launcher(stage), 30)
+    assert len(stage.agents()) == 1
+    out, _ = running.communicate(timeout=60)
+    assert running.returncode == 0
+    assert {line.split()[0] for line in out.splitlines()} == {true_sums()["large"]}
+
+
+def test_a_launcher_ends_with_its_agent(stage: ClientStage) -> None:
+    stage.script("exit 0")
+    wait_until(lambda: has_launcher(stage))
+    for agent in stage.agents():
+        kill(agent)
+    wait_until(lambda: not launchers(stage))

@@ -44,8 +44,8 @@ def test_folder_entries_are_padded_to_eight_bytes(node, offset, name, kind):
     assert data[24 : 24 + len(name)] == name
 
 
-def init_body(minor: int = 45, readahead: int = 131072, flags: int = 0xFFFFFFFF) -> bytes:
-    return struct.pack("<5I", 7, minor, readahead, flags, 0)
+def init_body(minor: int = 45, readahead: int = 131072, flags: int = (1 << 64) - 1) -> bytes:
+    return struct.pack("<5I", 7, minor, readahead, flags & 0xFFFF_FFFF, flags >> 32)
 
 
 @given(st.integers(31, 60), u32)
@@ -55,8 +55,9 @@ def test_init_takes_no_more_than_the_kernel_offers(minor, readahead):
     assert values[0] == 7
     assert values[1] <= minor
     assert values[2] == readahead
-    assert values[3] & ~init.features == 0
-    assert values[3] == fuse.WANTED
+    taken = values[3] | values[10] << 32
+    assert taken & ~init.features == 0
+    assert taken == fuse.WANTED
     assert fuse.INIT_OUT.unpack(init.reply(readahead=0))[2] == 0
 
 

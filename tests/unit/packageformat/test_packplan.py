@@ -98,3 +98,21 @@ def test_a_client_that_has_one_class_reads_the_rest_by_ranges() -> None:
     assert reader.directory is not None
     frames = reader.directory.frames
     assert [{page % 2 for _, _, page in pages_of(frame.extents)} for frame in frames] == [{0}, {1}]
+
+
+@given(st.lists(st.integers(0, 20_000), unique=True, max_size=1500), st.integers(1, 5), st.data())
+def test_no_page_after_the_window_is_in_a_frame_before_it(
+    places: list[int], class_count: int, data: st.DataObject
+) -> None:
+    extents = extents_of(places)
+    window = data.draw(st.integers(0, len(extents)))
+    frames = list(
+        plan_pack(
+            extents, lambda e: PAGE_SIZE * e.pages, lambda e: (e.block + e.first_page) % class_count, window
+        )
+    )
+    before = {(e.layer, e.block, e.first_page) for e in extents[:window]}
+    early = [page in before for frame in frames for page in pages_of(frame)]
+    assert early == sorted(early, reverse=True)
+    assert sum(early) == window
+    assert all(len({page in before for page in pages_of(frame)}) == 1 for frame in frames)

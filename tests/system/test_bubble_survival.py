@@ -1,0 +1,171 @@
+"""What an application notices when a process of its bubble is killed: nothing, or an error; no hang."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from hashlib import sha256
+from pathlib import Path
+
+import pytest
+
+from packageformat.limits import BLOCK_SIZE
+from tests.accounts import Account, demonstration_account
+from tests.smallbubble import Bubble, Layer, Stand, small_system, stand
+
+BIG = b"".join(sha256(str(n).encode()).digest() for n in range(BLOCK_SIZE * 6 // 32))
+KILLS = 5
+DEATHS_APART = 5.2
+"""Seconds between two kills of a view of which the third is not to be the last (bubble/holder.py)."""
+
+
+@pytest.fixture(scope="module")
+def account() -> Iterator[Account]:
+    with demonstration_account() as user:
+        yield user
+
+
+@pytest.fixture
+def place(account: Account) -> Iterator[Stand]:
+    with stand(account) as made:
+        yield made
+
+
+@pytest.fixture
+def bubble(place: Stand) -> Bubble:
+    layer = Layer()
+    for number in range(KILLS + 1):
+        layer.file(f"opt/big{number}", bytes([number]) + BIG)
+    return place.bubble([small_system().build(), layer.build()])
+
+
+def named(account: Account, name: str) -> list[int]:
+    """Return the processes of that name; forked ones have no arguments beside it."""
+    found = []
+    for process in account.processes():
+        words = Path(f"/proc/{process}/cmdline").read_bytes().rstrip(b"\0").split(b"\0")
+        if words == [name.encode()]:
+            found.append(process)
+    return found
+
+
+def one(account: Account, name: str, seconds: float = 10) -> int:
+    """Return the one process of that name; it may just be being started."""
+    end = time.monotonic() + seconds
+    while len(found := named(account, name)) != 1:
+        assert time.monotonic() < end, (name, found)
+        time.sleep(0.01)
+    return found[0]
+
+
+class Reader:
+    """A shell in the bubble that prints checksums."""
+
+    def __init__(self, bubble: Bubble, **environment: str) -> None:
+        self.process = bubble.start(
+            "sh", stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, environment=environment
+        )
+        assert self.ask("echo up") == "up"
+
+    def tell(self, command: str) -> None:
+        self.process.stdin.write(command + "\n")
+        self.process.stdin.flush()
+
+    def hear(self) -> str:
+        return str(self.process.stdout.readline()).rstrip("\n")
+
+    def ask(self, command: str) -> str:
+        self.tell(command)
+        return self.hear()
+
+    def end(self) -> int:
+        self.process.stdin.close()
+        code = int(self.process.wait(20))
+        self.process.stdout.close()
+        return code
+
+
+def sum_of(number: int) -> str:
+    return sha256(bytes([number]) + BIG).hexdigest()
+
+
+def test_views_killed_in_reads_are_replaced_and_every_byte_is_right(bubble: Bubble, account: Account) -> None:
+    with bubble.supplied("delay=0.4"):
+        reader = Reader(bubble)
+        for number in range(KILLS):
+            view = one(account, "bubble.view")
+            began = time.monotonic()
+            reader.tell(f"sha256sum < /opt/big{number}")
+            time.sleep(0.5)
+            os.kill(view, signal.SIGKILL)
+            assert reader.hear().split()[0] == sum_of(number)
+            while one(account, "bubble.view") == view:  # is ending still
+                assert time.monotonic() - began < 20
+            time.sleep(max(0.0, DEATHS_APART - (time.monotonic() - began)))
+        assert reader.end() == 0
+    assert bubble.log().count("another takes over") == KILLS
+
+
+def test_a_view_killed_while_nobody_reads_is_replaced(bubble: Bubble, account: Account) -> None:
+    with bubble.supplied():
+        reader = Reader(bubble)
+        os.kill(one(account, "bubble.view"), signal.SIGKILL)
+        assert reader.ask("cat /etc/issue") == "a small system"
+        assert reader.ask("sha256sum < /opt/big0").split()[0] == sum_of(0)
+        assert reader.end() == 0
+
+
+def test_views_that_die_again_and_again_end_the_bubble(bubble: Bubble, account: Account) -> None:
+    with bubble.supplied("delay=0.5"):
+        reader = Reader(bubble)
+        reader.tell("sha256sum < /opt/big0")
+        for _ in range(3):
+            time.sleep(0.2)
+            os.kill(one(account, "bubble.view"), signal.SIGKILL)
+        assert reader.process.wait(10) == 137
+        reader.end()
+        assert "given up" in bubble.log()
+        assert "the bubble ends" in bubble.log()
+        done = bubble.run("cat", "/etc/issue")
+        assert (done.returncode, done.stdout) == (0, "a small system\n")
+
+
+def test_a_kernel_that_repeats_no_requests_ends_the_bubble_rather_than_hang_it(
+    bubble: Bubble, account: Account
+) -> None:
+    with bubble.supplied("delay=0.5"):
+        reader = Reader(bubble, MILLSTREAM_NO_RESEND="1")
+        reader.tell("sha256sum < /opt/big0")
+        time.sleep(0.2)
+        os.kill(one(account, "bubble.view"), signal.SIGKILL)
+        assert reader.process.wait(10) == 137
+        reader.end()
+        assert "repeats no requests" in bubble.log()
+
+
+def test_a_view_whose_holder_was_killed_serves_on_and_is_the_last(bubble: Bubble, account: Account) -> None:
+    with bubble.supplied("delay=0.1"):
+        reader = Reader(bubble)
+        os.kill(one(account, "bubble.holder"), signal.SIGKILL)
+        assert reader.ask("sha256sum < /opt/big0").split()[0] == sum_of(0)
+        reader.tell("sha256sum < /opt/big1")
+        time.sleep(0.2)
+        os.kill(one(account, "bubble.view"), signal.SIGKILL)
+        assert reader.process.wait(10) == 137
+        reader.end()
+        assert "the view has died" in bubble.log()
+
+
+def test_nothing_is_left_when_the_holder_was_killed(bubble: Bubble, account: Account) -> None:
+    with bubble.supplied():
+        reader = Reader(bubble)
+        os.kill(one(account, "bubble.holder"), signal.SIGKILL)
+        assert reader.end() == 0
+        end = time.monotonic() + 10
+        while any(bubble.spec.runtime.iterdir()) and time.monotonic() < end:
+            time.sleep(0.02)
+        assert not any(bubble.spec.runtime.iterdir())
+        assert named(account, "bubble.view") == []

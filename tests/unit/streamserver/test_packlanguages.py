@@ -1,0 +1,79 @@
+"""Files for other languages: found beside those that were touched, once, none that the pack has anyway."""
+
+from __future__ import annotations
+
+from packageformat.entry import Kind, Node
+from packageformat.limits import BLOCK_SIZE, PAGE_SIZE
+from packageformat.packdirectory import PackExtent
+from packageformat.tree import Tree, build_tree
+from streamserver.packlanguages import FILE_MAX, language_extents
+
+
+def file(size: int) -> Node:
+    return Node(Kind.FILE, 0o644, size=size)
+
+
+BASE = build_tree(
+    {
+        b"usr/share/locale/de/LC_MESSAGES/gtk.mo": file(5000),
+        b"usr/share/locale/fr/LC_MESSAGES/gtk.mo": file(BLOCK_SIZE + 1),
+        b"usr/share/locale/it/LC_MESSAGES/gtk.mo": file(FILE_MAX + 1),
+        b"usr/share/locale/ja/LC_MESSAGES/other.mo": file(10),
+        b"usr/lib/locale/aa_DJ/LC_COLLATE": file(100),
+        b"usr/lib/locale/de_DE/LC_COLLATE": Node(Kind.HARDLINK, target=b"usr/lib/locale/aa_DJ/LC_COLLATE"),
+        b"usr/lib/locale/fr_FR/LC_COLLATE": file(200),
+        b"usr/lib/locale/fr_BE/LC_COLLATE": Node(Kind.HARDLINK, target=b"usr/lib/locale/fr_FR/LC_COLLATE"),
+        b"usr/bin/tool": file(10),
+    }
+    | {
+        path: Node(Kind.FOLDER, 0o755)
+        for path in (
+            b"usr", b"usr/bin", b"usr/share", b"usr/share/locale", b"usr/lib", b"usr/lib/locale",
+            *(b"usr/share/locale/" + name for name in (b"de", b"fr", b"it", b"ja")),
+            *(b"usr/share/locale/" + name + b"/LC_MESSAGES" for name in (b"de", b"fr", b"it", b"ja")),
+            *(b"usr/lib/locale/" + name for name in (b"aa_DJ", b"de_DE", b"fr_FR", b"fr_BE")),
+        )
+    }
+)  # fmt: skip
+
+
+def block(tree: Tree, path: bytes) -> int:
+    entry = tree.find(path)
+    assert entry is not None
+    return tree.first_block(entry)
+
+
+def test_counterparts_come_whole_and_name_their_languages() -> None:
+    gtk = block(BASE, b"usr/share/locale/de/LC_MESSAGES/gtk.mo")
+    extents, languages = language_extents([PackExtent(0, gtk, 0, 1)], [BASE])
+    first = block(BASE, b"usr/share/locale/fr/LC_MESSAGES/gtk.mo")
+    assert extents == [PackExtent(0, first, 0, 16), PackExtent(0, first + 1, 0, 1)]
+    assert set(languages.values()) == {b"fr"}
+
+
+def test_a_file_that_languages_share_comes_once_and_never_if_the_launch_touches_it() -> None:
+    shared = block(BASE, b"usr/lib/locale/de_DE/LC_COLLATE")
+    extents, languages = language_extents([PackExtent(0, shared, 0, 1)], [BASE])
+    french = block(BASE, b"usr/lib/locale/fr_BE/LC_COLLATE")
+    assert extents == [PackExtent(0, french, 0, 1)]
+    assert languages == {(0, french): b"fr_BE|fr_FR"}
+
+
+def test_the_topmost_layer_that_has_a_path_counts() -> None:
+    top = build_tree(
+        {
+            path: Node(Kind.FOLDER, 0o755)
+            for path in (
+                b"usr", b"usr/share", b"usr/share/locale", b"usr/share/locale/fr",
+                b"usr/share/locale/fr/LC_MESSAGES",
+            )
+        }
+        | {b"usr/share/locale/fr/LC_MESSAGES/gtk.mo": file(PAGE_SIZE)}
+    )  # fmt: skip
+    gtk = block(BASE, b"usr/share/locale/de/LC_MESSAGES/gtk.mo")
+    assert language_extents([PackExtent(0, gtk, 0, 1)], [BASE, top])[0] == [PackExtent(1, 0, 0, 1)]
+
+
+def test_what_is_for_no_language_has_no_counterparts() -> None:
+    tool = block(BASE, b"usr/bin/tool")
+    assert language_extents([PackExtent(0, tool, 0, 1)], [BASE]) == ([], {})
