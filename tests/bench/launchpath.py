@@ -20,7 +20,6 @@ from samples import sequenced
 from samples.visit import Launch
 from tests.bench import baseline
 from tests.bench.images import UID, images
-from tests.bench.unpacked import unpacked
 from tests.stage import RECIPES, Stage, say, stage
 
 Measured = dict[str, list[float]]
