@@ -28,10 +28,11 @@ from appclient.layer import Layer
 from appclient.localefiles import locale_files
 from appclient.session import Origin
 from appclient.statistics import Tally
+from appclient.updating import Updates
 from bubble.viewimage import ENTRY_BITS
 from packageformat.errors import FormatError, MillstreamError
 from packageformat.launchpack import PREAMBLE_SIZE, BlockPages, MissingHashesError, PackReader, directory_end
-from packageformat.limits import DIGEST_SIZE
+from packageformat.limits import DIGEST_SIZE, PAGES_A_BLOCK
 from packageformat.pointer import PackReference
 
 _log = logging.getLogger(__name__)
@@ -56,6 +57,7 @@ _DIRECTORY_SECONDS = 2.0
 WAIT_SECONDS = 0.12
 """A fault waits for a page of the pack that should be here within this time, or three round trips."""
 
+ALL_PAGES = (1 << PAGES_A_BLOCK) - 1
 Came = list[tuple[int, int, int]]
 LayersOf = Callable[[], Awaitable[Sequence[Layer]]]
 
@@ -89,6 +91,7 @@ class LaunchPacks:
         writer: Executor,
         complete: Callable[[bytes], Awaitable[Layer]],
         tell: Callable[[bytes, Came], None],
+        updates: Updates,
         done: Callable[[bytes, PackReference, str], None],
     ) -> None:
         """Prepare.
@@ -97,11 +100,13 @@ class LaunchPacks:
             writer: one thread, which unpacks frames and writes the cache.
             complete: returns the layer of a version with the rest of its head.
             tell: tells the views of a bubble what has come.
+            updates: brings what an older version and a delta give.
             done: is told that a pack is in the cache, all of it that a language needs.
         """
         self._writer = writer
         self._complete = complete
         self._tell = tell
+        self._updates = updates
         self._done = done
         self._packs: dict[tuple[bytes, str], _Pack] = {}
         self._touched: OrderedDict[tuple[bytes, str], frozenset[tuple[bytes, int]]] = OrderedDict()
@@ -275,10 +280,8 @@ class LaunchPacks:
                 async with door.part(path, guess, end - guess) as content:
                     head += await self._take(pack, door, content, end - guess)
                 reader = await self._open(pack, head, layers_of)
-        loop = asyncio.get_running_loop()
-        here = await loop.run_in_executor(self._writer, self._frames_here, pack)
-        for frame in here:
-            self._settle(pack, frame)
+        await self._settle_frames_here(pack)
+        await self._update(pack, reader)
         runs = _runs(sorted(pack.missing), reader.frame_places())
         queue = asyncio.Semaphore(_REQUESTS)
 
@@ -298,6 +301,32 @@ class LaunchPacks:
             while isinstance(first, BaseExceptionGroup):
                 first = first.exceptions[0]
             raise first from group
+
+    async def _settle_frames_here(self, pack: _Pack) -> None:
+        loop = asyncio.get_running_loop()
+        for frame in await loop.run_in_executor(self._writer, self._frames_here, pack):
+            self._settle(pack, frame)
+
+    async def _update(self, pack: _Pack, reader: PackReader) -> None:
+        """Have what an older version and a delta give; the pack's frames bring the rest."""
+        assert reader.directory is not None
+        for number, layer in enumerate(pack.layers):
+            if not self._updates.has_delta(layer.version):
+                continue
+            blocks = [
+                extent.block
+                for frame in sorted(pack.missing)
+                for extent in reader.directory.frames[frame].extents
+                if extent.layer == number
+            ]
+
+            def told(came: Sequence[int], number: int = number, layer: Layer = layer) -> None:
+                self._tell(pack.bubble, [_came(number, layer, block, ALL_PAGES) for block in came])
+
+            if blocks and await self._updates.bring(
+                layer.version, list(dict.fromkeys(blocks)), pack.tally, told
+            ):
+                await self._settle_frames_here(pack)
 
     async def _take(self, pack: _Pack, door: Door, content: Body, size: int) -> bytes:
         data = await door.take(content, size) if size else b""
@@ -476,11 +505,15 @@ def _write(pack: _Pack, frame: int, part: bytes) -> Came:
     for number, some in by_layer.items():
         layer = layers[number]
         layer.write_pages(some)
-        for one in some:
-            entry, block, _ = layer.file_of(one.block)
-            came.append((number << ENTRY_BITS | entry, block, sum(1 << page for page in one.pages)))
+        came += [_came(number, layer, one.block, sum(1 << page for page in one.pages)) for one in some]
     pack.tally.pages_packed += sum(len(one.pages) for one in found)
     return came
+
+
+def _came(number: int, layer: Layer, block: int, pages: int) -> tuple[int, int, int]:
+    """Return what a view is told of pages of a block: the file's node, the block in it, the pages."""
+    entry, in_file, _ = layer.file_of(block)
+    return number << ENTRY_BITS | entry, in_file, pages
 
 
 def _runs(frames: Sequence[int], places: Sequence[tuple[int, int]]) -> Iterable[list[int]]:

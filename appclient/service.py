@@ -30,6 +30,7 @@ from appclient.packs import Came, LaunchPacks
 from appclient.session import Origin, Session
 from appclient.signin import SignIn
 from appclient.statistics import Statistics, Tally
+from appclient.updating import Updates
 from appclient.wire import Message
 from bubble.cachefile import CacheFolder
 from bubble.spec import encode_spec
@@ -65,8 +66,15 @@ class Service:
         self._cache = CacheFolder(folders.cache)
         self._maintaining = asyncio.Lock()
         self.tell: Callable[[bytes, Came], None] = lambda bubble, came: None
+        self.updates = Updates(
+            complete=self._bubbles.complete,
+            origin_of=lambda version: self.fetching.known_origin(version),
+            door=lambda: self.session().door,
+            writer=self._writer,
+        )
         self.packs = LaunchPacks(
             writer=self._writer,
+            updates=self.updates,
             complete=self._bubbles.complete,
             tell=lambda bubble, came: self.tell(bubble, came),
             done=self._pack_is_here,
@@ -242,8 +250,11 @@ class Service:
 
     async def _resume_packs(self, choice: Choice, tally: Tally, language: str) -> None:
         """Bring what the last launch did not bring to its end, or a pack that is new."""
+        published = choice.package
         try:
-            await self.fetching.origin(choice.package.version_id)
+            have = await asyncio.to_thread(self._bubbles.versions_before, published)
+            origins = await self.session().origins(published.stack, have)
+            self.fetching.know(origins.values())
         except MillstreamError as error:
             _log.info("no launch pack is asked for: %s", error.line())
             return

@@ -38,6 +38,20 @@ STALE_SECONDS = 300
 """A publishing list older than this is asked for again before a launch."""
 
 
+DELTA_BYTES_MAX = 1 << 40
+DELTAS_MAX = 64
+
+
+@dataclass(frozen=True, slots=True)
+class DeltaReference:
+    """A delta to a version from one that is here. A hint of the server's: it proves nothing."""
+
+    old_version: bytes
+    digest: bytes
+    size: int  # bytes
+    path: str
+
+
 @dataclass(frozen=True, slots=True)
 class Origin:
     """Where one package version can be fetched from, for a while."""
@@ -46,6 +60,7 @@ class Origin:
     path: str  # a capability URL on the server, without the host
     expires: int  # seconds since 1970
     packs: Mapping[bytes, str] = field(default_factory=dict)  # URLs of launch packs, by their digests
+    deltas: tuple[DeltaReference, ...] = ()
 
 
 class Session:
@@ -118,8 +133,12 @@ class Session:
             self.publishing, self._etag, self.fetched_at = publishing, answer.etag, time.time()
             return publishing
 
-    async def origins(self, versions: Sequence[bytes]) -> dict[bytes, Origin]:
+    async def origins(self, versions: Sequence[bytes], have: Sequence[bytes] = ()) -> dict[bytes, Origin]:
         """Return where these package versions are, from one request.
+
+        Args:
+            versions: their ids.
+            have: versions that are here, in part at least: deltas from them are told, if there are some.
 
         Raises:
             NotEntitledError: the server does not give one of them to this user.
@@ -127,7 +146,12 @@ class Session:
             MillstreamError: a pointer did not pass the checks of `workflow`.
         """
         answer = await self._authorized(
-            "POST", "/v1/pointers", value={"version_ids": [version.hex() for version in versions]}
+            "POST",
+            "/v1/pointers",
+            value={
+                "version_ids": [version.hex() for version in versions],
+                "have": [version.hex() for version in have[:DELTAS_MAX]],
+            },
         )
         now = int(time.time())
         found: dict[bytes, Origin] = {}
@@ -143,7 +167,8 @@ class Session:
                 pointer = workflow.accept_pointer(envelope, version, self.signin, self._seen, now)
                 path = _object_path(item["url"], pointer.object_digest)
                 packs = _pack_paths(pointer, item.get("packs"))
-                found[version] = Origin(pointer, path, whole_number(item["expires"]), packs)
+                deltas = _deltas(item.get("deltas"), have)
+                found[version] = Origin(pointer, path, whole_number(item["expires"]), packs, deltas)
         except (KeyError, TypeError, ValueError) as error:
             raise _nonsense() from error
         missing = [version for version in versions if version not in found]
@@ -229,6 +254,15 @@ def _pack_paths(pointer: Pointer, told: object) -> dict[bytes, str]:
             if digest is not None:
                 paths[digest] = _object_path(item["url"], digest)
     return paths
+
+
+def _deltas(told: object, have: Sequence[bytes]) -> tuple[DeltaReference, ...]:
+    found = []
+    for item in told[:DELTAS_MAX] if isinstance(told, list) else ():
+        old, digest, size = bytes.fromhex(item["from"]), bytes.fromhex(item["digest"]), item["size"]
+        if old in have and 0 < whole_number(size) <= DELTA_BYTES_MAX:
+            found.append(DeltaReference(old, digest, size, _object_path(item["url"], digest)))
+    return tuple(found)
 
 
 def _base64(text: object) -> bytes:

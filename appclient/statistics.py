@@ -23,6 +23,7 @@ class Tally:
     faults_served: int = 0  # blocks that an application waited for
     pages_packed: int = 0  # pages that came in launch packs
     faults_packed: int = 0  # faults that a launch pack was about to answer: of `faults_served`
+    delta_bytes: int = 0  # of `bytes_received`, those of deltas
     requests: int = 0
     corrupt: int = 0  # frames that came damaged
     damaged: int = 0  # blocks found damaged in the cache, and fetched again
