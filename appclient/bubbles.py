@@ -131,6 +131,14 @@ class Bubbles:
             head = await self._heads.complete(layer.head, origin, self._session().door)
             return self._keep(head)
 
+    def holds(self, version: bytes) -> bool:
+        """Return whether a version's layer is in memory."""
+        return version in self._layers
+
+    def let_go(self, version: bytes) -> None:
+        """Drop a version's layer from memory; whoever has it may go on with it."""
+        self._layers.pop(version, None)
+
     def _keep(self, head: Head) -> Layer:
         version = head.outline.version_id
         layer = self._layers[version] = Layer(head, self._cache, self._heads.files_of(version))

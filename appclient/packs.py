@@ -18,7 +18,7 @@ import asyncio
 import logging
 import time
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
 
@@ -77,6 +77,7 @@ class _Pack:
     frames_of: dict[tuple[bytes, int], list[tuple[int, int]]] = field(default_factory=dict)
     arrivals: dict[int, asyncio.Future[None]] = field(default_factory=dict)
     missing: set[int] = field(default_factory=set)  # frames that are still to come
+    wanted_frames: frozenset[int] = frozenset()
     coming: list[int] = field(default_factory=list)  # for each frame, bytes of the pack up to its end
     received: int = 0  # bytes of the pack's stream so far
     began: float = 0.0
@@ -93,6 +94,7 @@ class LaunchPacks:
         tell: Callable[[bytes, Came], None],
         updates: Updates,
         done: Callable[[bytes, PackReference, str], None],
+        held: Callable[[bytes, PackReference, Mapping[tuple[bytes, int], int]], None],
     ) -> None:
         """Prepare.
 
@@ -102,12 +104,15 @@ class LaunchPacks:
             tell: tells the views of a bubble what has come.
             updates: brings what an older version and a delta give.
             done: is told that a pack is in the cache, all of it that a language needs.
+            held: is told at the end which pages of a pack were to be brought, by version and block, if its
+                directory came.
         """
         self._writer = writer
         self._complete = complete
         self._tell = tell
         self._updates = updates
         self._done = done
+        self._held = held
         self._packs: dict[tuple[bytes, str], _Pack] = {}
         self._touched: OrderedDict[tuple[bytes, str], frozenset[tuple[bytes, int]]] = OrderedDict()
         self._tasks: asyncio.TaskGroup | None = None
@@ -121,6 +126,10 @@ class LaunchPacks:
     def busy(self) -> bool:
         """Whether a pack is on its way."""
         return bool(self._packs)
+
+    def is_coming(self, bubble: bytes) -> bool:
+        """Return whether a pack of this bubble is on its way."""
+        return any(of == bubble for of, _ in self._packs)
 
     def bring(
         self,
@@ -162,7 +171,7 @@ class LaunchPacks:
             main=main,
             began=time.monotonic(),
         )
-        task = self._tasks.create_task(self._bring(pack, door, origin, layers_of, fresh=fresh))
+        task = self._tasks.create_task(self._bring_and_tell(pack, door, origin, layers_of, fresh=fresh))
         task.add_done_callback(lambda _: self._end(key))
 
     async def expect(self, bubble: bytes, version: bytes, block: int, pages: int) -> bool:
@@ -208,6 +217,20 @@ class LaunchPacks:
         for arrival in pack.arrivals.values():
             if not arrival.done():
                 arrival.set_result(None)
+
+    async def _bring_and_tell(
+        self,
+        pack: _Pack,
+        door: Door,
+        origin: Callable[[bool], Awaitable[Origin]],
+        layers_of: LayersOf,
+        *,
+        fresh: bool,
+    ) -> None:
+        await self._bring(pack, door, origin, layers_of, fresh=fresh)
+        if pack.reader is not None:
+            loop = asyncio.get_running_loop()
+            self._held(pack.bubble, pack.reference, await loop.run_in_executor(self._writer, _pages, pack))
 
     async def _bring(
         self,
@@ -353,11 +376,23 @@ class LaunchPacks:
                 await asyncio.wait([main.directory], timeout=_DIRECTORY_SECONDS)
             touched = self._touched.get((pack.bubble, pack.main), ())
             pack.missing = await loop.run_in_executor(self._writer, _frames_of_language, pack, touched)
+        pack.wanted_frames = frozenset(pack.missing)
         self._touched[pack.bubble, pack.reference.application] = frozenset(pack.frames_of)
         while len(self._touched) > _TOUCHED_MAX:
             self._touched.popitem(last=False)
         pack.directory.set_result(True)
         return reader
+
+    def pages_of(self, bubble: bytes, version: bytes, block: int) -> tuple[bool, int]:
+        """Return whether a pack under way has told what it holds, and which pages of a block are in those."""
+        known, bits = False, 0
+        for (of, _), pack in self._packs.items():
+            if of == bubble and pack.directory.done() and pack.directory.result():
+                known = known or not pack.main
+                for frame, pages in pack.frames_of.get((version, block), ()):
+                    if frame in pack.wanted_frames:
+                        bits |= pages
+        return known, bits
 
     def knows(self, bubble: bytes) -> bool:
         """Return whether a launch pack of the bubble has come, or is coming."""
@@ -452,6 +487,19 @@ def _learn(reader: PackReader, head: bytes, pack: _Pack) -> list[bytes]:
         if not is_named:
             unnamed.append(layer.version)
     return unnamed
+
+
+def _pages(pack: _Pack) -> dict[tuple[bytes, int], int]:
+    """Return the pages of the frames that are wanted, by version and block."""
+    found = {}
+    for place, frames in tuple(pack.frames_of.items()):
+        bits = 0
+        for frame, pages in frames:
+            if frame in pack.wanted_frames:
+                bits |= pages
+        if bits:
+            found[place] = bits
+    return found
 
 
 def _frames_of_language(pack: _Pack, touched_blocks: Collection[tuple[bytes, int]]) -> set[int]:

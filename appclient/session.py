@@ -71,7 +71,7 @@ class Session:
 
     def __init__(self, folders: Folders, signin: SignIn) -> None:
         self.signin = signin
-        self.door = Door(Address(signin.url), signin.certificate)
+        self.door = self.another_door()
         self.publishing: Publishing | None = None
         self.fetched_at = 0.0  # seconds since 1970: when the server last confirmed the publishing list
         self._folders = folders
@@ -80,6 +80,10 @@ class Session:
         self._refreshing = asyncio.Lock()
         self._renewing = asyncio.Lock()
         self._load_kept()
+
+    def another_door(self) -> Door:
+        """Return a door to the server with connections of its own. Whoever asks for it closes it."""
+        return Door(Address(self.signin.url), self.signin.certificate)
 
     async def close(self) -> None:
         """End the connections to the server."""
@@ -179,6 +183,14 @@ class Session:
             seen = seen.with_pointer(origin.pointer)
         self._see(seen)
         return found
+
+    async def report_launch(self, report: Mapping[str, object]) -> None:
+        """Tell the server what a launch pack lacked (launchreports).
+
+        Raises:
+            MillstreamError: it does not take it; ServerUnreachableError: not now.
+        """
+        await self._authorized("POST", "/v1/launches", value=report)
 
     async def _authorized(
         self, method: str, path: str, *, value: Mapping[str, object] | None = None, etag: str = ""
