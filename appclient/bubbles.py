@@ -28,8 +28,9 @@ from bubble import viewimage
 from bubble.cachefile import CacheFolder
 from bubble.composition import compose
 from bubble.layerimage import load_layer
+from bubble.layerwriter import encode_layer, layer_of_tree
 from bubble.spec import BubbleSpec
-from bubble.viewimage import LayerFiles, decode_view
+from bubble.viewimage import decode_view
 from packageformat.errors import FormatError, MillstreamError
 from packageformat.limits import PUBLIC_KEY_SIZE
 from packageformat.package import front_extent
@@ -197,9 +198,7 @@ class Bubbles:
                 layers = [await self.layer_of(version, None) for version in published.stack]
                 publishers = tuple(layer.manifest.publisher for layer in layers)
                 store(_beside(image), b"".join(publishers))
-                await asyncio.to_thread(
-                    _compose, [self._heads.files_of(version) for version in published.stack], image
-                )
+                await asyncio.to_thread(_compose, layers, image)
             signin = self._session().signin
             workflow.check_publishers(published, publishers, signin)
             state = self.state_path(bubble)
@@ -305,12 +304,19 @@ def _beside(image: Path) -> Path:
     return image.with_name(f"{image.name}.publishers")
 
 
-def _compose(files: Sequence[LayerFiles], image: Path) -> None:
-    try:
-        layers = [load_layer(file.image.read_bytes()) for file in files]
-    except OSError as error:
-        raise storage_error("reading", Path(str(error.filename)), error) from error
-    store(image, compose(files, layers))
+def _compose(layers: Sequence[Layer], image: Path) -> None:
+    loaded = []
+    for layer in layers:
+        place = layer.files.image
+        try:
+            loaded.append(load_layer(place.read_bytes()))
+        except (FormatError, FileNotFoundError) as error:
+            _log.warning("a layer image is made anew: %s: %s", place, error)
+            loaded.append(layer_of_tree(layer.tree))
+            store(place, encode_layer(loaded[-1]))
+        except OSError as error:
+            raise storage_error("reading", place, error) from error
+    store(image, compose([layer.files for layer in layers], loaded))
 
 
 def _is_whole(image: Path) -> bool:

@@ -32,7 +32,7 @@ class Layer:
         self.tree: Tree = head.outline.tree
         self.version: bytes = head.outline.version_id
         self.object_digest = head.object_digest  # of the object whose layout this is
-        self._files = files
+        self.files = files  # what views read
         self._cache = cache
         self._ids = BlockIds(files.block_ids, self.tree.block_count)
         self._present = bytearray()
@@ -100,7 +100,7 @@ class Layer:
                 start = block
             runs.setdefault(start, []).append(ids[block])
             last = block
-        write_ids(self._files.block_ids, {first: b"".join(found) for first, found in runs.items()})
+        write_ids(self.files.block_ids, {first: b"".join(found) for first, found in runs.items()})
 
     def pages_here(self, block: int) -> int:
         """Return which pages of a block are in the cache: bit n for page n."""
@@ -141,7 +141,7 @@ class Layer:
             self._present[self.frame_of(block)] = 0
             first = self.tree.first_block(entry)
             ids = self.package.block_ids[first * DIGEST_SIZE : (first + count) * DIGEST_SIZE]
-            write_ids(self._files.block_ids, {first: ids})
+            write_ids(self.files.block_ids, {first: ids})
         file = self._open(entry)
         if file is not None:
             file.forget_block(number)
@@ -152,6 +152,12 @@ class Layer:
         file = self._open(entry)
         plain = None if file is None else file.read_block(number)
         return plain if plain is not None and block_id(plain) == self._ids.of(block, 1) else None
+
+    def read_pages(self, block: int, start: int, end: int) -> bytes | None:
+        """Return bytes of a block from the cache, unverified, or None if not all their pages are there."""
+        entry, number, _ = self.file_of(block)
+        file = self._open(entry)
+        return None if file is None else file.read_pages(number, start, end)
 
     def hashes_of(self, block: int) -> bytes | None:
         """Return the hashes of a block's pages as the cache has them, unverified; None if it has none."""
@@ -176,13 +182,23 @@ class Layer:
         """
         package = self.package
         found = unpack_frame(package.tree, package.block_ids, package.layout.blocks(frame), stored)
-        plain_of = {package.block_id(block): plain for block, plain in found}
+        self.write_blocks(found, wanted)
+        self._present[frame] = 1
+        return len(found)
+
+    def write_blocks(self, found: Iterable[tuple[int, bytes]], wanted: Collection[int]) -> None:
+        """Write verified blocks into the cache, and those of `wanted` with the same bytes as one of them.
+
+        Raises:
+            OSError: the cache is full or cannot be written.
+        """
+        package = self.package
+        plain_of: dict[bytes, bytes] = {}
         for block, plain in found:
+            plain_of[package.block_id(block)] = plain
             self._write(block, plain)
         for block in wanted:
             self._write(block, plain_of[package.block_id(block)])
-        self._present[frame] = 1
-        return len(found)
 
     def write_pages(self, found: Iterable[BlockPages]) -> None:
         """Write verified pages of this package into the cache, each file opened once.

@@ -154,6 +154,25 @@ class CacheFile:
             return None
         return plain if len(plain) == size else None
 
+    def read_pages(self, block: int, start: int, end: int) -> bytes | None:
+        """Return bytes of block `block`, unverified, or None if not all their pages are here.
+
+        Args:
+            block: number in the file.
+            start: first byte in the block.
+            end: byte after the last, in the block.
+        """
+        pages = range(start // PAGE_SIZE, -(-end // PAGE_SIZE))
+        wanted = sum(1 << page for page in pages)
+        if not 0 <= start < end <= self.block_size(block) or wanted & ~self._presence(block):
+            return None
+        try:
+            with self.place.open("rb", buffering=0) as file:
+                plain = os.pread(file.fileno(), end - start, block * BLOCK_SIZE + start)
+        except FileNotFoundError:
+            return None
+        return plain if len(plain) == end - start else None
+
     def write_block(self, block: int, plain: bytes | memoryview) -> None:
         """Put block `block` into the cache. The caller has verified `plain`.
 

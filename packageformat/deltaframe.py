@@ -13,7 +13,7 @@ on side by side since the segment before.
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import accumulate, pairwise
 
 from packageformat.compression import compress, decompress
@@ -22,7 +22,6 @@ from packageformat.deltamatch import Segment
 from packageformat.errors import CorruptBlockError, FormatError
 from packageformat.hashing import block_id
 from packageformat.lanes import add_bytes, subtract_bytes
-from packageformat.limits import DIGEST_SIZE
 from packageformat.tree import Tree
 
 COUNT = struct.Struct("<H")
@@ -61,14 +60,14 @@ def encode_delta_frame(
 
 
 def unpack_delta_frame(
-    frame: DeltaFrame, tree: Tree, block_ids: bytes, stored: bytes, region: bytes
+    frame: DeltaFrame, tree: Tree, id_of: Callable[[int], bytes], stored: bytes, region: bytes
 ) -> list[tuple[int, bytes]]:
     """Return the blocks of a frame, each with its number and its plain bytes, verified.
 
     Args:
         frame: from a checked directory.
         tree: the new version's, verified.
-        block_ids: the ids of all its blocks, verified.
+        id_of: gives the verified id of a block (`Package.block_id`).
         stored: untrusted bytes, from a file or the network.
         region: the bytes of the frame's old pages, one after the other; they need not be right.
 
@@ -76,7 +75,7 @@ def unpack_delta_frame(
         CorruptBlockError: `stored` and `region` do not give these blocks. Nothing of them is returned.
     """
     sizes = [tree.block_size(block) for block in frame.blocks]
-    names = [block_ids[block * DIGEST_SIZE : (block + 1) * DIGEST_SIZE] for block in frame.blocks]
+    names = [id_of(block) for block in frame.blocks]
     control_size = COUNT.size * len(sizes) + SEGMENT.size * frame.segments
     try:
         payload = memoryview(decompress(stored, control_size + sum(sizes), region))

@@ -20,7 +20,7 @@ WINDOW = 16
 """Bytes of a window: long enough to be unique in code, short enough to lie between two changed addresses."""
 
 WINDOWS_MAX = 1 << 20
-"""Windows kept of one file, about 200 bytes of memory each; of a larger file they are wider apart."""
+"""Windows that are kept of one file, about 200 bytes of memory each; a larger file has them wider apart."""
 
 PIECE = 128
 """Bytes that are looked at together."""

@@ -103,22 +103,30 @@ def hilbert(order: int) -> Iterator[tuple[int, int]]:
     yield from ((2 * half - 1 - y, half - 1 - x) for x, y in quarter)
 
 
+def _shares(profile: LaunchProfile) -> list[float]:
+    """Return how far on the way to the first window each touch is.
+
+    In pages: time would say more of the machine than of the application.
+    """
+    most = max(1, profile.before_window().pages)
+    shares: list[float] = []
+    pages = 0
+    for touch in profile.touches:
+        shares.append(min(1.0, pages / most))
+        pages += touch.pages
+    return shares
+
+
 def _colours(profile: LaunchProfile) -> list[Colour]:
     """Return the colour of each touch."""
-    window_ms = max(1, profile.window_ms)
-    colours: list[Colour] = []
-    for position, touch in enumerate(profile.touches):
-        if touch.run:
-            colours.append(OTHER_RUNS)
-        elif position >= profile.window_touches:
-            colours.append(AFTER_WINDOW)
-        else:
-            colours.append(ramp(touch.after_ms / window_ms))
-    return colours
+    return [
+        OTHER_RUNS if touch.run else AFTER_WINDOW if position >= profile.window_touches else ramp(share)
+        for position, (touch, share) in enumerate(zip(profile.touches, _shares(profile), strict=True))
+    ]
 
 
 def ramp(share: float) -> Colour:
-    """Return the colour of a moment between start (0) and first window (1)."""
+    """Return the colour of a page on the way from the start (0) to the first window (1)."""
     share = min(1.0, max(0.0, share))
     share = round(share * 24) / 24  # few enough colours for a palette
     for (low, dark), (high, light) in pairwise(RAMP):
@@ -206,7 +214,7 @@ def _heart(region: Region, places: Sequence[tuple[int, int]], pages: int) -> tup
 
 def _legend(canvas: Canvas, stack: StackMap, profile: LaunchProfile) -> float:
     x, y, width = _SIDE_X, _MAP_Y, WIDTH - _SIDE_X - 28
-    canvas.text(x, y + 12, "When a page is first touched", 15, INK)
+    canvas.text(x, y + 12, "When a page is touched first", 15, INK)
     y += 26
     steps = 48
     for step in range(steps):
@@ -260,9 +268,11 @@ def _seconds(canvas: Canvas, profile: LaunchProfile) -> None:
     last = max((touch.after_ms for touch in mine), default=0)
     step = next((step for step in (20, 50, 100, 200, 500, 1000, 2000, 5000) if last / step <= 140), 10_000)
     early, late = [0] * (last // step + 1), [0] * (last // step + 1)
-    for position, touch in enumerate(profile.touches):
+    on_the_way = [0.0] * len(early)
+    for position, (touch, share) in enumerate(zip(profile.touches, _shares(profile), strict=True)):
         if not touch.run:
             (early if position < profile.window_touches else late)[touch.after_ms // step] += touch.pages
+            on_the_way[touch.after_ms // step] = share
     most = max(1, *map(sum, zip(early, late, strict=True)))
     left, right, top, floor = _MAP_X, WIDTH - 28, _MAP_Y + _MAP + 48, HEIGHT - 40
     canvas.text(left, top - 16, f"Touched by the first launch, MB in each {_duration(step)}", 15, INK)
@@ -271,7 +281,7 @@ def _seconds(canvas: Canvas, profile: LaunchProfile) -> None:
         x, width = left + number * scale, max(1.0, scale - 1)
         low = (floor - top) * before / most
         high = (floor - top) * after / most
-        canvas.box(x, floor - low, width, low, ramp((number + 0.5) * step / max(1, profile.window_ms)))
+        canvas.box(x, floor - low, width, low, ramp(on_the_way[number]))
         canvas.box(x, floor - low - high, width, high, AFTER_WINDOW)
     canvas.line(left, floor, right, floor, HAIR)
     window = min(right, left + profile.window_ms / step * scale)

@@ -173,7 +173,13 @@ class _Trainer:
         runs: list[TracedRun] = []
         seen: set[tuple[int, int]] = set()
         for step in self._steps(plan):
-            run = self._run(step)
+            try:
+                run = self._run(step)
+            except TrainingError as error:
+                if step.kind is RunKind.FIRST:
+                    raise
+                self._watch.say(f"{self._application.id}: {step.name}: left out: {error}")
+                continue
             runs.append(run)
             pages = {(read.content, page) for read in run.reads for page in _pages(read)}
             new = len(pages - seen)

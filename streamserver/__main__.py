@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from packageformat.errors import MillstreamError
 from streamserver import (
     command_check,
+    command_deltas,
     command_entitle,
     command_group,
     command_import,
@@ -32,6 +33,7 @@ COMMANDS = (
     command_import,
     command_packages,
     command_packs,
+    command_deltas,
     command_trust,
     command_user,
     command_group,

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import json
 import os
 import sqlite3
 import sys
-import threading
 
 from packageformat.errors import MillstreamError
+from streamserver.backgroundprocess import BACKGROUND_NICE, end_with_standard_input
 from streamserver.database import packs, reports
 from streamserver.database.packs import StoredPack, StoredProfile
 from streamserver.database.reports import StoredReport
@@ -20,7 +19,6 @@ from streamserver.statearguments import add_state_arguments, state_arguments
 from streamserver.store import Store, is_pack_whole, open_store
 from streamserver.textline import one_line
 
-BACKGROUND_NICE = 15
 THREADS_MAX = 8
 
 LIST_EPILOG = """\
@@ -96,7 +94,7 @@ def run_build(args: argparse.Namespace) -> int:
     if args.background:
         threads = 1
         os.nice(BACKGROUND_NICE)
-        _end_with_standard_input()
+        end_with_standard_input()
     code = 0
     shows = not args.json and sys.stdout.isatty()
 
@@ -237,15 +235,3 @@ def _tell_built(built: Built, *, as_json: bool) -> None:
     if isinstance(error, MillstreamError):
         line = f"{profile.application} ({profile.name} {profile.version}): {error.line()}"
         print(f"streamserver: {one_line(line)}", file=sys.stderr)
-
-
-def _end_with_standard_input() -> None:
-    """End when whoever started this is gone: what is being built is then begun again another time."""
-
-    def watch() -> None:
-        with contextlib.suppress(OSError, ValueError):
-            while os.read(0, 4096):
-                pass
-        os._exit(0)
-
-    threading.Thread(target=watch, name="standard input", daemon=True).start()

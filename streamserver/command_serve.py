@@ -74,6 +74,9 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         "--no-packs", action="store_true", help="build no launch packs ('streamserver packs build' does)"
     )
     parser.add_argument(
+        "--no-deltas", action="store_true", help="build no deltas ('streamserver deltas build' does)"
+    )
+    parser.add_argument(
         "--no-reports", action="store_true", help="take no reports of launches; clients are told so"
     )
     parser.add_argument(
@@ -122,6 +125,7 @@ def run(args: argparse.Namespace) -> int:
             patience,
             proxies=tuple(args.trusted_proxy),
             builds_packs=not args.no_packs,
+            builds_deltas=not args.no_deltas,
             learns=not args.no_reports,
             relearn_s=args.relearn_s,
         )

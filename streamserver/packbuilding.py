@@ -7,14 +7,13 @@ the import lock for a moment, building takes none.
 
 from __future__ import annotations
 
-import os
-import secrets
+import sqlite3
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from dataclasses import dataclass
 from hashlib import sha256
+from typing import Literal
 
 from packageformat.compression import decompress
 from packageformat.errors import FormatError, MillstreamError
@@ -26,11 +25,12 @@ from streamserver.capability import LIFETIME_S
 from streamserver.database import objects, packs
 from streamserver.database.packs import StoredPack, StoredProfile
 from streamserver.errors import DamagedObjectError
+from streamserver.objectfile import put_object
 from streamserver.packclasses import GAIN_MIN, RULES, classes_of, gain, touched_pages
 from streamserver.packlanguages import LEVEL, language_extents
 from streamserver.packwork import plan
 from streamserver.relearning import relearn
-from streamserver.statefolder import ARRIVING, explained, sync_folder
+from streamserver.statefolder import explained
 from streamserver.store import Store
 from streamserver.storedlayers import StoredLayer, StoredLayers
 
@@ -43,7 +43,7 @@ class Built:
     """What became of one application's pack."""
 
     profile: StoredProfile
-    outcome: str  # built, kept (cutting it anew would not pay), overtaken (by a newer profile), failed
+    outcome: Literal["built", "kept", "overtaken", "failed"]  # kept: cutting it anew would not pay
     pack: StoredPack | None = None
     error: MillstreamError | None = None
     seconds: float = 0.0
@@ -91,8 +91,8 @@ def bring_up_to_date(
             except MillstreamError as error:
                 yield Built(profile, "failed", error=error)
         work = plan(store, now=time.time())
-        profiles = store.reader.ask(packs.list_profiles)
-        builder = _Builder(store, layers, profiles, map if threads == 1 else pool.map, progress)
+        profiles, stacks = store.reader.ask(_profiles_and_stacks)
+        builder = _Builder(store, layers, (profiles, stacks), map if threads == 1 else pool.map, progress)
         for profile in profiles if again else work.build:
             yield builder.build(profile)
         for profile in () if again else work.weigh:
@@ -100,6 +100,13 @@ def bring_up_to_date(
             if built is not None:
                 yield built
         remove_expired(store, now=time.time())
+
+
+def _profiles_and_stacks(
+    db: sqlite3.Connection,
+) -> tuple[list[StoredProfile], dict[bytes, tuple[bytes, ...]]]:
+    profiles = packs.list_profiles(db)
+    return profiles, packs.stacks_of(db, profiles)
 
 
 def remove_expired(store: Store, *, now: float) -> int:
@@ -132,13 +139,13 @@ class _Builder:
         self,
         store: Store,
         layers: StoredLayers,
-        profiles: list[StoredProfile],
+        known: tuple[list[StoredProfile], dict[bytes, tuple[bytes, ...]]],
         each: Each,
         progress: Progress | None,
     ) -> None:
         self._store = store
         self._layers = layers
-        self._profiles = profiles
+        self._profiles, self._stacks = known
         self._each = each
         self._progress = progress
         self._touched: dict[bytes, dict[bytes, int]] = {}  # by the digest of the profile
@@ -174,7 +181,7 @@ class _Builder:
         return Built(profile, "kept", pack)
 
     def _others(self, profile: StoredProfile) -> list[StoredProfile]:
-        return self._store.reader.ask(lambda db: packs.others_of(db, profile, self._profiles))
+        return packs.others_of(profile, self._profiles, self._stacks)
 
     def _located(self, profile: StoredProfile) -> _Located:
         """Find a profile's pages in its version's stack."""
@@ -264,39 +271,8 @@ class _Builder:
         return watched
 
     def _published(self, pack: StoredPack, data: bytes) -> bool:
-        folder = self._store.folder
-        path = folder.object_path(pack.object_digest)
-        with folder.import_lock():
-            arriving = folder.objects / f"{ARRIVING}{secrets.token_hex(8)}"
-            try:
-                with explained(arriving):
-                    descriptor = os.open(arriving, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o640)
-                    with open(descriptor, "wb") as file:  # noqa: PTH123 - a descriptor, not a path
-                        file.write(data)
-                        file.flush()
-                        os.fsync(descriptor)
-                    arriving.rename(path)
-                    sync_folder(path.parent)
-            except BaseException:
-                with suppress(OSError):
-                    arriving.unlink(missing_ok=True)
-                raise
-            until = int(time.time()) + GRACE_S
-            try:
-                taken = self._store.writer.run(lambda db: packs.put_pack(db, pack, retired_until=until))
-            except BaseException:
-                self._unless_known(pack)
-                raise
-            if not taken:
-                self._unless_known(pack)
-        return taken
-
-    def _unless_known(self, pack: StoredPack) -> None:
-        """Remove an object that no row names."""
-        known: set[bytes] = self._store.reader.ask(objects.known_objects)
-        if pack.object_digest not in known:
-            with suppress(OSError):
-                self._store.folder.object_path(pack.object_digest).unlink(missing_ok=True)
+        until = int(time.time()) + GRACE_S
+        return put_object(self._store, data, lambda db: packs.put_pack(db, pack, retired_until=until))
 
     def _directory(self, pack: StoredPack) -> PackDirectory:
         return read_directory(self._store, pack)

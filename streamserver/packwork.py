@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 from dataclasses import dataclass
 
+from packageformat.launchpack import languages_of
 from streamserver.database import objects, packs
 from streamserver.database.packs import StoredPack, StoredProfile
 from streamserver.packclasses import RULES
@@ -34,8 +35,11 @@ def plan(store: Store, *, now: float) -> Plan:
         db: sqlite3.Connection,
     ) -> tuple[list[StoredProfile], dict[Key, StoredPack], dict[Key, set[bytes]], set[bytes]]:
         profiles = packs.list_profiles(db)
+        stacks = packs.stacks_of(db, profiles)
         others = {
-            (one.version_id, one.application): {other.digest for other in packs.others_of(db, one, profiles)}
+            (one.version_id, one.application): {
+                other.digest for other in packs.others_of(one, profiles, stacks)
+            }
             for one in profiles
         }
         there = {(pack.version_id, pack.application): pack for pack in packs.list_packs(db)}
@@ -46,11 +50,13 @@ def plan(store: Store, *, now: float) -> Plan:
     for profile in profiles:
         key = (profile.version_id, profile.application)
         pack = there.get(key)
+        languages = there.get((profile.version_id, languages_of(profile.application)))
         if (
             pack is None
             or pack.profile_digest != profile.digest
             or pack.rules != RULES
             or not is_pack_whole(store, pack)
+            or (languages is not None and not is_pack_whole(store, languages))
         ):
             build.append(profile)
         elif not all(map(pack.has_considered, others[key])):

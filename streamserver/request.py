@@ -65,8 +65,16 @@ def credentials_of(value: dict[str, object]) -> Credentials:
 
 def version_ids_of(value: dict[str, object]) -> tuple[bytes, ...]:
     """Return the version ids of a request for pointers, each once, in their order."""
-    ids = value.get("version_ids")
-    if not isinstance(ids, list) or not 0 < len(ids) <= POINTERS_MAX:
+    return _ids(value.get("version_ids"), least=1)
+
+
+def had_version_ids_of(value: dict[str, object]) -> tuple[bytes, ...]:
+    """Return the version ids that a request for pointers says the client has, each once, in their order."""
+    return _ids(value.get("have", []), least=0)
+
+
+def _ids(ids: object, *, least: int) -> tuple[bytes, ...]:
+    if not isinstance(ids, list) or not least <= len(ids) <= POINTERS_MAX:
         raise RefusedError("bad_request")
     if not all(isinstance(one, str) and _VERSION_ID.fullmatch(one) for one in ids):
         raise RefusedError("bad_request")

@@ -6,18 +6,31 @@ import asyncio
 import base64
 import sqlite3
 import time
+from dataclasses import dataclass
 
 from aiohttp import web
 
 from streamserver.capability import LIFETIME_S, object_path
 from streamserver.context import CONTEXT
-from streamserver.database import catalogue, packs
+from streamserver.database import catalogue, deltas, packs
 from streamserver.database.catalogue import StoredPackage
+from streamserver.database.deltas import StoredDelta
 from streamserver.database.packs import StoredPack
 from streamserver.publication import Audience, publishing_etag, sealed_pointer, sealed_publishing
 from streamserver.reply import RefusedError, json_response
-from streamserver.request import read_json, signed_in, version_ids_of
-from streamserver.store import is_pack_whole, is_whole
+from streamserver.request import had_version_ids_of, read_json, signed_in, version_ids_of
+from streamserver.store import is_delta_whole, is_pack_whole, is_whole
+
+
+@dataclass(frozen=True, slots=True)
+class Named:
+    """What the database says of the versions asked for."""
+
+    packages: dict[bytes, StoredPackage]
+    packs: dict[bytes, list[StoredPack]]
+    deltas: dict[bytes, list[StoredDelta]]
+    unnoted: list[bytes]  # versions of which it is to be noted that a client asked for them, or has them
+
 
 _HEADERS = {"Cache-Control": "private, no-cache"}
 
@@ -51,15 +64,28 @@ async def pointers(request: web.Request) -> web.StreamResponse:
     context = request.app[CONTEXT]
     now = time.time()
     account, _ = signed_in(request, now=now)
-    wanted = version_ids_of(await read_json(request))
+    asked = await read_json(request)
+    wanted, had = version_ids_of(asked), had_version_ids_of(asked)
 
-    def question(db: sqlite3.Connection) -> tuple[dict[bytes, StoredPackage], dict[bytes, list[StoredPack]]]:
+    def question(db: sqlite3.Connection) -> Named:
         found = catalogue.readable_packages(db, account.id, wanted)
-        return found, {version_id: packs.list_packs(db, version_id) for version_id in found}
+        # What a delta differs by tells of both versions: it is for who may read both.
+        old = catalogue.readable_packages(db, account.id, had)
+        return Named(
+            found,
+            {version_id: packs.list_packs(db, version_id) for version_id in found},
+            {version_id: deltas.deltas_to(db, version_id, old) for version_id in found},
+            deltas.unnoted(db, (*found, *old), now=int(now)),
+        )
 
-    found, named = await asyncio.to_thread(context.store.reader.ask, question)
+    told = await asyncio.to_thread(context.store.reader.ask, question)
+    found, named = told.packages, told.packs
     if len(found) != len(wanted):
         raise RefusedError("unknown_package")
+    if told.unnoted:
+        await asyncio.to_thread(
+            context.store.writer.run, lambda db: deltas.note_asked(db, told.unnoted, now=int(now))
+        )
     for package in found.values():
         if not is_whole(context.store, package):
             raise RefusedError(
@@ -88,6 +114,16 @@ async def pointers(request: web.Request) -> web.StreamResponse:
                             "url": object_path(secrets.capability, pack.object_digest, expires),
                         }
                         for pack in whole[version_id]
+                    ],
+                    "deltas": [
+                        {
+                            "from": delta.old_version_id.hex(),
+                            "digest": delta.object_digest.hex(),
+                            "size": delta.object_size,
+                            "url": object_path(secrets.capability, delta.object_digest, expires),
+                        }
+                        for delta in told.deltas[version_id]
+                        if is_delta_whole(context.store, delta)
                     ],
                 }
                 for version_id in wanted

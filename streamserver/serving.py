@@ -20,6 +20,7 @@ from streamserver.accesslog import ACCESS, AccessLogger
 from streamserver.certificate import tls_context
 from streamserver.connections import Connections, GuardedProtocol, Network
 from streamserver.context import Context
+from streamserver.deltaworker import DeltaWorker
 from streamserver.errors import ServerConfigurationError
 from streamserver.packworker import PackWorker
 from streamserver.store import Store, open_store, tidy
@@ -62,6 +63,7 @@ class Settings:
     proxies: tuple[Network, ...] = ()
     connections: Connections | None = None  # None: the usual bounds
     builds_packs: bool = True
+    builds_deltas: bool = True
     learns: bool = True  # takes reports of launches
     relearn_s: float = RELEARN_S
 
@@ -207,8 +209,17 @@ async def serve(
         on_ready(Serving(_url(listener, settings), store.secrets.public))
         loop = asyncio.get_running_loop()
         packs = PackWorker(store, settings.relearn_s)
-        watcher = Watcher(store, settings.patience, on_import=lambda _: loop.call_soon_threadsafe(packs.wake))
-        await _until(stop, watcher.run(), *([packs.run()] if settings.builds_packs else []))
+        deltas = DeltaWorker(store, settings.relearn_s)
+
+        def wake() -> None:
+            packs.wake()
+            deltas.wake()
+
+        watcher = Watcher(store, settings.patience, on_import=lambda _: loop.call_soon_threadsafe(wake))
+        builders = [packs.run()] if settings.builds_packs else []
+        if settings.builds_deltas:
+            builders.append(deltas.run())
+        await _until(stop, watcher.run(), *builders)
     finally:
         if accepting is not None:
             accepting.close()

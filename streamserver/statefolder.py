@@ -221,10 +221,21 @@ class StateFolder:
             os.close(descriptor)
 
     @contextmanager
+    def deltas_lock(self) -> Iterator[None]:
+        """Hold the lock of the one builder of deltas; wait for another one to end."""
+        with self._waited_for("deltas.lock"):
+            yield
+
+    @contextmanager
     def packs_lock(self) -> Iterator[None]:
         """Hold the lock of the one builder of launch packs; wait for another one to end."""
+        with self._waited_for("packs.lock"):
+            yield
+
+    @contextmanager
+    def _waited_for(self, name: str) -> Iterator[None]:
         with explained(self.path):
-            descriptor = os.open(self.path / "packs.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            descriptor = os.open(self.path / name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX)
             yield

@@ -17,6 +17,7 @@ from streamserver.database import catalogue
 from streamserver.database.catalogue import StoredPackage
 from streamserver.database.connection import explained as explained_database
 from streamserver.database.connection import open_database
+from streamserver.database.deltas import StoredDelta
 from streamserver.database.objects import known_objects, objects_beside
 from streamserver.database.packs import StoredPack
 from streamserver.database.reader import Reader
@@ -125,6 +126,14 @@ def is_pack_whole(store: Store, pack: StoredPack) -> bool:
     """Tell whether a pack's file is there in its full size. Its content is not read."""
     try:
         return store.folder.object_path(pack.object_digest).stat().st_size == pack.object_size
+    except FileNotFoundError:
+        return False
+
+
+def is_delta_whole(store: Store, delta: StoredDelta) -> bool:
+    """Tell whether a delta's file is there in its full size. Its content is not read."""
+    try:
+        return store.folder.object_path(delta.object_digest).stat().st_size == delta.object_size
     except FileNotFoundError:
         return False
 

@@ -36,6 +36,15 @@ from bubble.layerimage import load_layer
 from bubble.supplymessage import Message, Word, decode_message, encode_message
 from bubble.viewimage import decode_view
 from packageformat.compression import compress, decompress
+from packageformat.delta import PREAMBLE as DELTA_PREAMBLE
+from packageformat.delta import (
+    DeltaFrame,
+    PageNumbers,
+    decode_delta,
+    delta_head_size,
+    read_region,
+    unpack_delta_frame,
+)
 from packageformat.encoding import decode, encode
 from packageformat.errors import FormatError
 from packageformat.hashing import digest
@@ -48,7 +57,7 @@ from packageformat.pointer import decode_pointer
 from packageformat.signed import open_sealed, seal
 from tests.vectors import make
 from tests.vectors.parsers import PARSERS
-from tests.vectors.sample import SAMPLE, SERVER, SERVER_SEED, package_file
+from tests.vectors.sample import OLD, SAMPLE, SERVER, SERVER_SEED, package_file
 
 MEMORY_SAMPLE = 50
 """One input of so many is measured: tracemalloc costs several times the parsing."""
@@ -217,12 +226,29 @@ def targets(folder: Path) -> list[Target]:
         sizes = (len(stored), len(document), digest(stored))
         return PROFILE_PREAMBLE.pack(*PROFILE_PREAMBLE.unpack_from(good["profile.bin"])[:3], *sizes) + stored
 
+    delta = good["delta.bin"]
+    delta_end = DELTA_PREAMBLE.size + DELTA_PREAMBLE.unpack_from(delta)[3]
+    plain_delta = decompress(delta[DELTA_PREAMBLE.size : delta_end], DELTA_PREAMBLE.unpack_from(delta)[4])
+    delta_frame, region, delta_payload = sample_delta_frame(delta)
+
+    def with_delta_directory(data: bytes) -> bytes:
+        packed = compress(data, 1)
+        sizes = (len(packed), len(data), digest(packed))
+        return (
+            DELTA_PREAMBLE.pack(*DELTA_PREAMBLE.unpack_from(delta)[:3], *sizes) + packed + delta[delta_end:]
+        )
+
+    def read_delta_frame(stored: bytes) -> object:
+        package = SAMPLE.package
+        return unpack_delta_frame(delta_frame, package.tree, package.block_id, stored, region)
+
     def read_sealed(envelope: bytes) -> object:
         return decode_pointer(open_sealed("pointer", envelope, {SERVER})[0])
 
     found = [
         Target(name, weight, (good[file],), PARSERS[name], structured=structured, vector=name)
         for name, file, weight, structured in (
+            ("delta", "delta.bin", 4, False),
             ("encoding", "encoding.bin", 12, True),
             ("envelope", "envelope.bin", 6, True),
             ("frame", "frame.bin", 6, False),
@@ -289,6 +315,16 @@ def targets(folder: Path) -> list[Target]:
             structured=True,
             vector="profile",
         ),
+        Target(
+            "delta-directory",
+            6,
+            (plain_delta,),
+            PARSERS["delta"],
+            with_delta_directory,
+            structured=True,
+            vector="delta",
+        ),
+        Target("delta-frame", 4, (delta_payload,), read_delta_frame, lambda data: compress(data, 1, region)),
         Target("frame-plain", 3, (frame,), PARSERS["frame"], lambda data: compress(data, 1), vector="frame"),
         Target(
             "envelope-pointer",
@@ -306,6 +342,20 @@ def targets(folder: Path) -> list[Target]:
         cache_map_target(folder),
     ]
     return found
+
+
+def sample_delta_frame(made: bytes) -> tuple[DeltaFrame, bytes, bytes]:
+    """Return a frame of the sample's delta with segments, its region, and what is in it once decompressed."""
+    package, pages = SAMPLE.package, PageNumbers(OLD.tree)
+    head = made[: delta_head_size(made)]
+    delta = decode_delta(head, package.tree, package.version_id, pages, OLD.version_id)
+    number = next(index for index, frame in enumerate(delta.directory.frames) if frame.segments)
+    frame = delta.directory.frames[number]
+    region = read_region(frame, pages, lambda block, start, end: OLD.read_block(block)[start:end])
+    assert region is not None
+    offset, size = delta.place(number)
+    plain = 2 * len(frame.blocks) + 8 * frame.segments + sum(map(package.tree.block_size, frame.blocks))
+    return frame, region, decompress(made[offset : offset + size], plain, region)
 
 
 def cache_map_target(folder: Path) -> Target:

@@ -6,6 +6,7 @@ Every function takes the connection first and runs inside the caller's transacti
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 
@@ -126,15 +127,20 @@ def stack_of(db: sqlite3.Connection, version_id: bytes) -> tuple[bytes, ...]:
     return (*(row[0] for row in under), version_id)
 
 
+def stacks_of(db: sqlite3.Connection, profiles: Sequence[StoredProfile]) -> dict[bytes, tuple[bytes, ...]]:
+    """Return the stacks of the versions that have profiles, by version id."""
+    return {version_id: stack_of(db, version_id) for version_id in {one.version_id for one in profiles}}
+
+
 def others_of(
-    db: sqlite3.Connection, profile: StoredProfile, profiles: list[StoredProfile]
+    profile: StoredProfile, profiles: Sequence[StoredProfile], stacks: Mapping[bytes, Sequence[bytes]]
 ) -> list[StoredProfile]:
     """Return the profiles whose launches may have brought pages of this one's before, oldest import first.
 
     They are those of current versions that share a layer with it, and those of the version of its own
     package that came before it.
     """
-    own = set(stack_of(db, profile.version_id))
+    own = set(stacks[profile.version_id])
     before = max(
         (one.sequence for one in profiles if one.name == profile.name and one.sequence < profile.sequence),
         default=-1,
@@ -148,7 +154,7 @@ def others_of(
             or one.sequence == before
             or (one.current and one.name != profile.name)
         )
-        and own & set(stack_of(db, one.version_id))
+        and not own.isdisjoint(stacks[one.version_id])
     ]
     return sorted(found, key=lambda one: (one.sequence, one.application))[-OTHERS_MAX:]
 

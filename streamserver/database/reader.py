@@ -31,6 +31,12 @@ class Reader:
                 if self._connection.in_transaction:
                     self._connection.execute("ROLLBACK")
 
+    def data_version(self) -> int:
+        """Return a number that changes when anybody has changed the database (SQLite's `data_version`)."""
+        with self._lock, explained(self._path):
+            (number,) = self._connection.execute("PRAGMA data_version").fetchone()
+            return int(number)
+
     def close(self) -> None:
         """Close the connection."""
         with self._lock:

@@ -133,7 +133,7 @@ def _shell(script: str, *words: Path) -> None:
 
 def _tool(*words: str | Path) -> None:
     done = subprocess.run(
-        ["nice", "-n", "15", *map(str, words)],
+        ["nice", "-n", "5", *map(str, words)],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

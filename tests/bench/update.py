@@ -18,6 +18,7 @@ from packageformat.compression import compress
 from packageformat.delta import PageNumbers, decode_delta, delta_head_size, read_region, unpack_delta_frame
 from packageformat.deltabuild import DeltaSide, build_delta, changed_blocks, pair_files
 from packageformat.hashing import block_id
+from packageformat.hashtree import split
 from packageformat.layout import encode_frame, plan_frames
 from packageformat.limits import BLOCK_SIZE
 from packageformat.tree import Kind, Node, build_tree
@@ -28,7 +29,8 @@ PAIRS = (
     *(
         Pair(package, "bookworm", "bookworm-security")
         for package in (
-            "libssl3", "git", "libpython3.11-stdlib", "libgs10", "inkscape", "libc6", "libnode108",
+            "libssl3", "git", "libpython3.11-stdlib", "libgs10", "libpoppler126",
+            "libmagickcore-6.q16-6", "perl-base", "bind9-libs", "inkscape", "libc6", "libnode108",
             "samba-libs", "vlc-plugin-base", "libjavascriptcoregtk-4.1-0", "openjdk-17-jre-headless",
             "libreoffice-core",
         )
@@ -154,13 +156,14 @@ def _ours(
     pages = PageNumbers(old.tree)
     head = made[: delta_head_size(made)]
     delta = decode_delta(head, new.tree, new.version_id, pages, old.version_id)
+    id_of = split(new.block_ids).__getitem__
     plain = 0
     started = time.process_time()
     for number, frame in enumerate(delta.directory.frames):
         region = read_region(frame, pages, lambda block, start, end: old.read_block(block)[start:end])
         assert region is not None
         offset, size = delta.place(number)
-        blocks = unpack_delta_frame(frame, new.tree, new.block_ids, made[offset : offset + size], region)
+        blocks = unpack_delta_frame(frame, new.tree, id_of, made[offset : offset + size], region)
         plain += sum(len(content) for _, content in blocks)
         if size > sum(plain_sizes[one] for one in {frame_of[block] for block in frame.blocks}):
             update.blocks_above_plain += len(frame.blocks)

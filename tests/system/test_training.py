@@ -44,6 +44,7 @@ int main(int argc, char **argv) {
   for (int page = 200; page < 204; page++) touch(page);
   snprintf(place, sizeof place, "%s/.small", getenv("HOME"));
   if (access(place, F_OK) == 0) touch(100); else close(open(place, O_CREAT | O_WRONLY, 0600));
+  if (argc > 1 && strstr(argv[1], ".html")) return 5;  /* claims it, and cannot: that run is left out */
   if (argc > 1) touch(120);
   if (language && !strncmp(language, "de", 2)) touch(150);
   Display *display = XOpenDisplay(NULL);
@@ -79,7 +80,7 @@ gcc -o /usr/bin/small /run/millstream/files/small.c /usr/lib/*/libX11.so.6
 id = "small"
 name = "Small"
 command = "{command} %f"
-mime_types = ["text/plain", "text/x-small"]
+mime_types = ["text/plain", "text/html", "text/x-small"]
 terminal = false
 """
 

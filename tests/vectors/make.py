@@ -18,8 +18,9 @@ from typing import Any
 
 from packageformat.columns import PREAMBLE as TREE_PREAMBLE
 from packageformat.columns import encode_columns
-from packageformat.compression import compress
-from packageformat.encoding import encode
+from packageformat.compression import compress, decompress
+from packageformat.delta import PREAMBLE as DELTA_PREAMBLE
+from packageformat.encoding import decode, encode
 from packageformat.hashing import digest
 from packageformat.header import CHECKSUM_OFFSET, HEADER_SIZE, Section
 from packageformat.launchprofile import PREAMBLE as PROFILE_PREAMBLE
@@ -38,6 +39,7 @@ from tests.vectors.sample import (
     SAMPLE,
     SEED,
     SERVER_SEED,
+    make_delta,
     make_pack,
     make_pointer,
     make_profiles,
@@ -52,6 +54,7 @@ TREE = SAMPLE.package.tree
 def good() -> dict[str, bytes]:
     """Return the good vectors by file name."""
     return {
+        "delta.bin": make_delta(),
         "encoding.bin": encode((None, True, -1, 2**63, "text", b"bytes", ((), (1,)))),
         "envelope.bin": seal("pointer", encode_pointer(make_pointer()), SERVER_SEED),
         "frame.bin": SAMPLE.frames[FRAME],
@@ -402,9 +405,57 @@ def _without_desktop_file() -> bytes:
     )
 
 
+def bad_deltas() -> dict[str, bytes]:
+    """Return deltas that are none."""
+    delta = make_delta()
+    stored, plain = DELTA_PREAMBLE.unpack_from(delta)[3:5]
+    end = DELTA_PREAMBLE.size + stored
+    frames = delta[end:]
+    fields = decode(decompress(delta[DELTA_PREAMBLE.size : end], plain), max_bytes=1 << 20)
+    assert isinstance(fields, tuple)
+
+    def with_field(number: int, value: Any) -> bytes:
+        directory = encode((*fields[:number], value, *fields[number + 1 :]))
+        packed = compress(directory, 19)
+        preamble = DELTA_PREAMBLE.pack(b"OVPDELT1", 1, 0, len(packed), len(directory), digest(packed))
+        return preamble + packed + frames
+
+    def with_first(number: int, code: str, value: int) -> bytes:
+        column = fields[number]
+        assert isinstance(column, bytes)
+        return with_field(number, struct.pack(code, value) + column[struct.calcsize(code) :])
+
+    return {
+        "delta-empty.bin": b"",
+        "delta-cut-short.bin": delta[:-1],
+        "delta-goes-on.bin": delta + b"\0",
+        "delta-wrong-magic.bin": b"OVPDELT2" + delta[8:],
+        "delta-newer-format.bin": delta[:8] + b"\2" + delta[9:],
+        "delta-directory-of-billions.bin": delta[:12] + struct.pack("<II", 2**32 - 1, 2**32 - 1) + delta[20:],
+        "delta-directory-damaged.bin": delta[:70] + bytes([delta[70] ^ 1]) + delta[71:],
+        "delta-last-frame-damaged.bin": delta[:-1] + bytes([delta[-1] ^ 1]),
+        "delta-of-another-version.bin": with_field(1, bytes(32)),
+        "delta-of-itself.bin": with_field(1, fields[2]),
+        "delta-column-cut-short.bin": with_field(7, fields[7][:-1]),  # type: ignore[index]
+        "delta-block-missing.bin": with_field(7, fields[7][:-4]),  # type: ignore[index]
+        "delta-block-twice.bin": with_field(7, fields[7][:4] + bytes(4) + fields[7][8:]),  # type: ignore[index]
+        "delta-block-not-there.bin": with_first(7, "<i", 1 << 20),
+        "delta-block-before-the-first.bin": with_first(7, "<i", -1),
+        "delta-frame-of-no-bytes.bin": with_first(3, "<I", 0),
+        "delta-frame-of-billions.bin": with_first(3, "<I", 2**32 - 1),
+        "delta-frame-without-blocks.bin": with_first(5, "<H", 0),
+        "delta-segments-of-thousands.bin": with_first(4, "<H", 65535),
+        "delta-segments-miscounted.bin": with_first(4, "<H", 1),
+        "delta-old-pages-not-there.bin": with_first(8, "<i", 1 << 30),
+        "delta-old-pages-before-the-first.bin": with_first(8, "<i", -1),
+        "delta-old-pages-too-many.bin": with_first(9, "<H", 65535),
+        "delta-old-pages-of-none.bin": with_first(9, "<H", 0),
+    }
+
+
 def bad() -> dict[str, bytes]:
     """Return the bad vectors by file name; the name says what is wrong."""
-    return bad_trees() | bad_encodings() | bad_documents() | bad_storage() | bad_profiles()
+    return bad_trees() | bad_deltas() | bad_encodings() | bad_documents() | bad_storage() | bad_profiles()
 
 
 def write(folder: Path, vectors: Mapping[str, bytes]) -> None:

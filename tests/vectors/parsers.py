@@ -7,6 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
+from packageformat.delta import (
+    PageNumbers,
+    decode_delta,
+    delta_head_size,
+    read_region,
+    unpack_delta_frame,
+)
 from packageformat.encoding import decode
 from packageformat.errors import FormatError
 from packageformat.launchpack import PackReader
@@ -18,7 +25,7 @@ from packageformat.pointer import decode_pointer, encode_pointer
 from packageformat.publishing import decode_publishing, encode_publishing
 from packageformat.signed import open_sealed
 from packageformat.tree import decode_tree, encode_tree
-from tests.vectors.sample import SAMPLE, SERVER, STACK, parse_package
+from tests.vectors.sample import OLD, SAMPLE, SERVER, STACK, parse_package
 
 Parser = Callable[[bytes], bytes]
 """Takes untrusted bytes; returns what they say as bytes again, or raises FormatError."""
@@ -47,6 +54,23 @@ def read_pack(stream: bytes) -> bytes:
     return stream
 
 
+def read_delta(object_: bytes) -> bytes:
+    """Read a delta to its end, every frame of it."""
+    size = delta_head_size(object_)
+    pages = PageNumbers(OLD.tree)
+    package = SAMPLE.package
+    delta = decode_delta(object_[:size], package.tree, package.version_id, pages, OLD.version_id)
+    if delta.size != len(object_):
+        raise FormatError("a delta that is cut short or goes on after its end")
+    for number, frame in enumerate(delta.directory.frames):
+        region = read_region(frame, pages, lambda block, start, end: OLD.read_block(block)[start:end])
+        assert region is not None
+        offset, stored_size = delta.place(number)
+        stored = object_[offset : offset + stored_size]
+        unpack_delta_frame(frame, package.tree, package.block_id, stored, region)
+    return object_
+
+
 def read_frame(stored: bytes) -> bytes:
     """Read a frame."""
     package = SAMPLE.package
@@ -72,6 +96,7 @@ def read_encoding(data: bytes) -> bytes:
 
 
 PARSERS: Mapping[str, Parser] = {
+    "delta": read_delta,
     "encoding": read_encoding,
     "envelope": read_envelope,
     "frame": read_frame,

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from packageformat.application import Application, Icon
 from packageformat.compression import compress
+from packageformat.deltabuild import DeltaSide, build_delta
 from packageformat.hashing import block_id, digest
 from packageformat.hashtree import root, split
 from packageformat.header import Section, encode_header, header_of_sizes
@@ -199,6 +200,42 @@ def make_profiles() -> PackageProfiles:
     )
     never = LaunchProfile("never", profile.bubble_id, profile.runs[:1], (), (), 0)
     return PackageProfiles(SAMPLE.package.version_id, (profile, never))
+
+
+def old_contents() -> dict[bytes, bytes]:
+    """Return what the version before the sample had: addresses that moved, a piece more, a file less."""
+    contents = dict(CONTENTS)
+    program = bytearray(contents[b"usr/bin/calculator"])
+    for place in range(0, len(program) - 1, 997):
+        program[place] = (program[place] + 16) % 256
+    contents[b"usr/bin/calculator"] = bytes(program[:70_000]) + b"gone" * 50 + bytes(program[70_000:])
+    contents[b"usr/share/applications/calculator.desktop"] += b"Icon=calculator\n"
+    del contents[b"usr/share/icons/calculator.svg"]
+    contents[b"usr/share/calculator/empty"] = b"no longer"
+    return contents
+
+
+def delta_side(version: bytes, contents: dict[bytes, bytes]) -> DeltaSide:
+    """Return a version with these files as a delta's side."""
+    nodes = {path: replace(NODES[path], size=len(plain)) for path, plain in contents.items()}
+    folders = {path: node for path, node in NODES.items() if node.kind == Kind.FOLDER}
+    links = {path: node for path, node in NODES.items() if node.kind == Kind.HARDLINK}
+    tree = build_tree(folders | nodes | links)
+    blocks = plain_blocks(tree, contents)
+    return DeltaSide(version, tree, b"".join(map(block_id, blocks)), blocks.__getitem__)
+
+
+OLD = delta_side(digest(b"the version before"), old_contents())
+NEW = DeltaSide(
+    SAMPLE.package.version_id, SAMPLE.package.tree, SAMPLE.package.block_ids, SAMPLE.blocks.__getitem__
+)
+
+
+def make_delta() -> bytes:
+    """Return the delta from the version before to the sample."""
+    return build_delta(
+        OLD, NEW, lambda block: SAMPLE.package.layout.place(SAMPLE.package.layout.frame_of(block))[1]
+    )
 
 
 def make_pointer() -> Pointer:

@@ -12,6 +12,8 @@ import pytest
 import packageformat
 from packageformat import (
     columns,
+    delta,
+    deltaframe,
     header,
     launchpack,
     launchprofile,
@@ -33,7 +35,16 @@ from packageformat.publishing import Published, Publishing, encode_publishing
 from packageformat.signature import DOMAINS, PREFIX
 from packageformat.stack import BUBBLE_DOMAIN
 from packageformat.tree import Kind
-from tests.vectors.sample import SAMPLE, make_pack, make_pointer, make_profiles, make_publishing
+from tests.vectors.sample import (
+    NEW,
+    OLD,
+    SAMPLE,
+    make_delta,
+    make_pack,
+    make_pointer,
+    make_profiles,
+    make_publishing,
+)
 
 PAGE = (Path(packageformat.__file__).parent / "FORMAT.md").read_text("utf-8")
 
@@ -100,7 +111,14 @@ def test_the_domains_of_digests_are_those_of_the_code() -> None:
 
 @pytest.mark.parametrize(
     ("heading", "size"),
-    [("Header", 512), ("Tree", 32), ("Layout", 16), ("Launch pack", 64), ("Launch profile", 64)],
+    [
+        ("Header", 512),
+        ("Tree", 32),
+        ("Layout", 16),
+        ("Launch pack", 64),
+        ("Launch profile", 64),
+        ("Delta", 64),
+    ],
 )
 def test_offsets_follow_one_another_to_the_end_of_the_structure(heading: str, size: int) -> None:
     position = 0
@@ -114,12 +132,14 @@ def test_the_structures_have_the_sizes_and_magics_that_are_told() -> None:
     assert columns.PREAMBLE.size == 32
     assert layout.PREAMBLE.size == 16
     assert launchpack.PREAMBLE.size == launchprofile.PREAMBLE.size == 64
+    assert delta.PREAMBLE.size == 64
     assert header.HEADER_SIZE == 512
     for heading, magic in (
         ("Header", header.MAGIC),
         ("Tree", columns.MAGIC),
         ("Layout", layout.MAGIC),
         ("Launch pack", launchpack.MAGIC),
+        ("Delta", delta.MAGIC),
         ("Launch profile", launchprofile.MAGIC),
     ):
         assert bytes.fromhex(tables(heading)[0][1][2].split("`")[1]) == magic
@@ -316,3 +336,64 @@ def test_a_launch_profile_can_be_read_from_the_page_alone() -> None:
             assert packed == struct.pack(f"<{len(expected)}{code}", *expected)
         assert item["paths"] == b"".join(content.path for content in profile.contents)
         assert item["content ids"] == b"".join(content.content_id for content in profile.contents)
+
+
+def test_a_delta_can_be_read_from_the_page_alone() -> None:
+    made = make_delta()
+    stored, plain = struct.unpack_from("<2I", made, 12)
+    directory = fields(decode(decompress(made[64 : 64 + stored], plain), max_bytes=1 << 20))
+    assert column("Delta", 1, 0) == [str(number) for number in range(len(directory))]
+    assert deltaframe.SEGMENT.size == sum(int(row[1]) for row in tables("Delta")[2][1:])
+    assert directory[:3] == (1, OLD.version_id, NEW.version_id)
+    codes = {"u32": "I", "u16": "H", "i32": "i"}
+    columns_told: list[tuple[int, ...]] = []
+    for packed, row in zip(directory[3:], tables("Delta")[1][4:], strict=True):
+        code = next(code for name, code in codes.items() if f"`{name}`" in row[2])
+        assert isinstance(packed, bytes)
+        columns_told.append(struct.unpack(f"<{len(packed) // struct.calcsize(code)}{code}", packed))
+    sizes, segments, block_counts, extent_counts, block_steps, page_steps, page_counts = columns_told
+    old_pages = [
+        OLD.read_block(block)[start : start + 4096]
+        for block in range(OLD.tree.block_count)
+        for start in range(0, OLD.tree.block_size(block), 4096)
+    ]
+    place, block, page = 64 + stored, -1, 0
+    blocks, extents = iter(block_steps), iter(zip(page_steps, page_counts, strict=True))
+    for frame, size in enumerate(sizes):
+        region = b""
+        for _ in range(extent_counts[frame]):
+            step, pages = next(extents)
+            region += b"".join(old_pages[page + step : page + step + pages])
+            page += step + pages
+        numbers = []
+        for _ in range(block_counts[frame]):
+            block += next(blocks)
+            numbers.append(block)
+        lengths = [NEW.tree.block_size(number) for number in numbers]
+        control = 2 * len(numbers) + 8 * segments[frame]
+        payload = decompress(made[place : place + size], control + sum(lengths), region)
+        place += size
+        found = read_differences(payload, control, lengths, region)
+        assert found == [SAMPLE.blocks[number] for number in numbers]
+    assert place == len(made)
+
+
+def read_differences(payload: bytes, control: int, lengths: list[int], region: bytes) -> list[bytes]:
+    """Read a delta's frame, decompressed, by nothing but the page."""
+    counts = struct.unpack_from(f"<{len(lengths)}H", payload)
+    told = struct.iter_unpack("<HHi", payload[2 * len(lengths) : control])
+    found: list[bytes] = []
+    expected, start = 0, control
+    for length, count in zip(lengths, counts, strict=True):
+        base, reached = bytearray(length), 0
+        for _ in range(count):
+            before, less_one, step = next(told)
+            begin = expected + before + step
+            expected = begin + less_one + 1
+            reached += before + less_one + 1
+            base[reached - less_one - 1 : reached] = region[begin:expected]
+        expected += length - reached
+        differences = payload[start : start + length]
+        found.append(bytes((x + y) % 256 for x, y in zip(base, differences, strict=True)))
+        start += length
+    return found

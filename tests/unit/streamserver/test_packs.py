@@ -111,7 +111,7 @@ def test_other_launches_are_current_ones_on_a_shared_layer_and_the_version_befor
     packs.put_profile(db, key(8), "second", b"another application", now=1)
     profiles = packs.list_profiles(db)
     newest = next(one for one in profiles if one.version_id == key(8) and one.application == "app")
-    others = packs.others_of(db, newest, profiles)
+    others = packs.others_of(newest, profiles, packs.stacks_of(db, profiles))
     assert [(one.version_id, one.application) for one in others] == [
         (key(5), "app"),
         (key(7), "app"),

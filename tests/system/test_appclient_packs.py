@@ -1,0 +1,243 @@
+"""Launch packs on the client: a real server, an ordinary user, little packages, a profile of what is read."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from packageformat.launchprofile import (
+    LaunchProfile,
+    PackageProfiles,
+    ProfileContent,
+    ProfileRun,
+    Touch,
+    encode_profiles,
+)
+from packageformat.limits import PAGE_SIZE
+from packageformat.package import Package, PackageParser
+from packageformat.stack import bubble_id
+from tests.packages import build_package
+from tests.system.appclient_stage import PROBE, ClientStage, client_stage, kill, probe_files, wait_until
+
+LARGE = b"usr/share/probe/large"
+TOUCHED_PAGES = 40
+"""Of the large file: its first pages, and some in the middle."""
+
+MIDDLE = 800
+
+
+def head_of(path: Path) -> Package:
+    parser = PackageParser(path.stat().st_size)
+    parser.feed(0, path.read_bytes())
+    assert parser.package is not None
+    return parser.package
+
+
+def profile_of(runtime: Path, probe: Path) -> bytes:
+    """Return a profile of launches that read the shell, its libraries, small files and some of the large."""
+    packages = [head_of(runtime), head_of(probe)]
+    contents: list[ProfileContent] = []
+    touches: list[Touch] = []
+    for package in packages:
+        tree = package.tree
+        for entry, size in enumerate(tree.sizes):
+            path = tree.path(entry)
+            if not size or (path.startswith(b"usr/share/probe/small/") and int(path.split(b"/")[-1]) >= 50):
+                continue
+            contents.append(ProfileContent(package.content_id(entry), size, path))
+            pages = -(-size // PAGE_SIZE)
+            runs = [(0, 20), (MIDDLE, 20)] if path == LARGE else [(0, pages)]
+            touches += [Touch(len(contents) - 1, first, count, 1, 0) for first, count in runs]
+    known = {content.content_id: content for content in contents}
+    assert len(known) == len(contents)
+    profile = LaunchProfile(
+        PROBE.id,
+        bubble_id([package.version_id for package in packages]),
+        (ProfileRun("by hand", 100),),
+        tuple(contents),
+        tuple(touches),
+        len(touches),
+    )
+    return encode_profiles(PackageProfiles(packages[-1].version_id, (profile,)))
+
+
+@pytest.fixture(scope="module")
+def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ClientStage]:
+    folder = tmp_path_factory.mktemp("packs")
+    for parent in folder.parents[:2]:
+        parent.chmod(0o755)
+    with client_stage(folder) as made:
+        runtime, probe = (next(folder.glob(f"{name}*.ovp")) for name in ("little", "probe"))
+        profile = probe.with_suffix(".profile")
+        profile.write_bytes(profile_of(runtime, probe))
+        made.server.command("import", profile)
+        made.server.command("packs", "build")
+        yield made
+
+
+@pytest.fixture(autouse=True)
+def signed_in(stage: ClientStage) -> Iterator[None]:
+    stage.forget()
+    if stage.server.process is None:
+        stage.server.start()
+    stage.login()
+    yield
+    stage.user.end_processes()
+
+
+READ_TOUCHED = (
+    f"cd /usr/share/probe && dd if=large bs=4096 count=20 status=none | sha256sum; "
+    f"dd if=large bs=4096 skip={MIDDLE} count=20 status=none | sha256sum; "
+    "cat small/? small/[1-4]? | sha256sum"
+)
+
+
+def expected() -> list[str]:
+    files = {path: content for path, content in probe_files().items() if isinstance(content, bytes)}
+    large = files[LARGE.decode()]
+    small = b"".join(
+        files[f"usr/share/probe/small/{number}"] for number in [*range(10), *sorted(range(10, 50), key=str)]
+    )
+    parts = [large[: 20 * PAGE_SIZE], large[MIDDLE * PAGE_SIZE : (MIDDLE + 20) * PAGE_SIZE], small]
+    return [hashlib.sha256(part).hexdigest() for part in parts]
+
+
+def read(stage: ClientStage, text: str = READ_TOUCHED) -> list[str]:
+    return [line.split()[0] for line in stage.script(text).splitlines()]
+
+
+def ready(stage: ClientStage) -> bool:
+    return any(stage.cache.glob("views/*.packs"))
+
+
+def test_what_a_launch_touches_comes_in_the_pack_and_not_by_faults(stage: ClientStage) -> None:
+    assert read(stage) == expected()
+    tally = stage.tally()
+    assert tally["pages_packed"] > TOUCHED_PAGES
+    assert tally["faults_served"] == tally["faults_packed"], tally
+    large = [size for _, size in sizes_in_cache(stage) if size == 6 << 20]
+    assert large, "the large file is there"
+    held = os.stat(next(place for place, size in sizes_in_cache(stage) if size == 6 << 20)).st_blocks * 512
+    assert held < 1 << 20, "of the large file only what the launch touches"
+
+
+def sizes_in_cache(stage: ClientStage) -> list[tuple[Path, int]]:
+    return [
+        (place, place.stat().st_size) for place in stage.cache.glob("files/??/*") if place.suffix != ".map"
+    ]
+
+
+def test_what_the_pack_lacks_comes_by_faults_behind_it(stage: ClientStage) -> None:
+    files = probe_files()
+    whole = files[LARGE.decode()]
+    assert isinstance(whole, bytes)
+    assert read(stage, "sha256sum /usr/share/probe/large") == [hashlib.sha256(whole).hexdigest()]
+    tally = stage.tally()
+    assert tally["faults_served"] > tally["faults_packed"]
+    assert tally["blocks_fetched"] > 50
+
+
+def test_a_second_launch_asks_for_nothing(stage: ClientStage) -> None:
+    assert read(stage) == expected()
+    wait_until(lambda: ready(stage), what="the pack is noted as complete")
+    wait_until(lambda: not stage.status()["fetching"])
+    before = stage.tally()
+    stage.server.stop()
+    assert read(stage) == expected()
+    after = stage.tally()
+    assert after["pages_packed"] == before["pages_packed"]
+    assert after["faults_served"] == before["faults_served"]
+
+
+def test_an_agent_killed_in_the_middle_of_a_pack_costs_nothing_but_time(stage: ClientStage) -> None:
+    for _ in range(4):
+        stage.user.end_processes()
+        started = stage.user.start(
+            stage.user.program("appclient", "run", "probe", "--command", "/bin/sh", "--", "-c", READ_TOUCHED)
+        )
+        wait_until(lambda: bool(stage.agents()), what="an agent")
+        for agent in stage.agents():
+            kill(agent)
+        started.wait(60)
+    assert read(stage) == expected()
+
+
+def test_only_missing_frames_of_a_pack_are_asked_for(stage: ClientStage, tmp_path: Path) -> None:
+    assert read(stage) == expected()
+    wait_until(lambda: ready(stage), what="the pack is noted as complete")
+    first = stage.tally()["bytes_received"]
+    stage.user.end_processes()
+    for place in stage.cache.glob("views/*"):
+        place.unlink()
+    lost = next(place for place, size in sizes_in_cache(stage) if size == 6 << 20)
+    lost.unlink()
+    lost.with_name(lost.name + ".map").unlink()
+    assert read(stage) == expected()
+    wait_until(lambda: ready(stage), what="the pack is noted as complete again")
+    second = stage.tally()["bytes_received"] - first
+    assert second < first, (first, second)
+
+
+def test_a_pack_that_is_damaged_on_the_server_is_refused_and_the_application_runs(stage: ClientStage) -> None:
+    listed = stage.server.command("packs", "list", "--json")
+    assert PROBE.id in listed
+    damaged = []
+    for place in (stage.server.folder / "objects").iterdir():
+        data = place.read_bytes()
+        if data.startswith(b"OVPPACK1"):
+            damaged.append((place, data))
+            place.write_bytes(data[:-2000] + bytes(1000) + data[-1000:])
+    assert damaged
+    try:
+        assert read(stage) == expected()
+        assert "launch pack" in stage.agent_log()
+    finally:
+        for place, data in damaged:
+            place.write_bytes(data)
+
+
+def test_a_damaged_layer_image_is_made_anew(stage: ClientStage) -> None:
+    assert read(stage) == expected()
+    stage.user.end_processes()
+    for place in stage.cache.glob("versions/*/layer"):
+        data = bytearray(place.read_bytes())
+        data[len(data) // 2] ^= 1
+        place.write_bytes(data)
+    assert read(stage) == expected()
+
+
+def test_a_damaged_table_of_block_ids_is_made_anew(stage: ClientStage) -> None:
+    assert read(stage) == expected()
+    stage.user.end_processes()
+    for place in stage.cache.glob("versions/*/ids"):
+        place.write_bytes(hashlib.shake_256(b"nonsense").digest(place.stat().st_size))
+    assert read(stage) == expected()
+
+
+def test_a_new_version_shares_what_has_not_changed(stage: ClientStage, tmp_path: Path) -> None:
+    assert read(stage) == expected()
+    wait_until(lambda: ready(stage), what="the pack is noted as complete")
+    before = stage.tally()["bytes_received"]
+    runtime = next(stage.folder.glob("little*.ovp"))
+    changed = dict(probe_files())
+    changed["usr/share/probe/small/0"] = b"changed"
+    built = build_package(
+        tmp_path,
+        "probe",
+        changed,
+        version="2",
+        requires_ids=[head_of(runtime).version_id],
+        applications=[PROBE],
+    )
+    stage.server.command("import", built.path)
+    try:
+        stage.client("refresh")
+        assert stage.script("cat /usr/share/probe/small/0") == "changed"
+        new = sum(tally["bytes_received"] for tally in stage.status()["bubbles"].values()) - before
+        assert new < before / 2, (before, new)
+    finally:
+        stage.server.command("packages", "remove", "probe", "--version", "2")
