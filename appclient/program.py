@@ -15,7 +15,20 @@ from collections.abc import Callable, Sequence
 
 from packageformat.errors import MillstreamError
 
-COMMANDS = ("login", "refresh", "list", "run", "status", "cache", "reset", "remove", "stop", "agent", "watch")
+COMMANDS = (
+    "login",
+    "refresh",
+    "list",
+    "run",
+    "status",
+    "cache",
+    "rollback",
+    "reset",
+    "remove",
+    "stop",
+    "agent",
+    "watch",
+)
 
 _OUTPUT_FAILS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO, errno.EBADF)
 _DISK = 46  # appclient.errors.CacheError's; not imported for the sake of a fast start
