@@ -16,8 +16,8 @@ from collections.abc import Callable, Sequence
 from packageformat.errors import MillstreamError
 
 COMMANDS = (
-    "login", "refresh", "list", "run", "status", "fill", "settings", "cache", "reset", "remove", "stop",
-    "agent", "watch",
+    "login", "refresh", "list", "run", "status", "fill", "settings", "cache", "rollback", "reset", "remove",
+    "stop", "agent", "watch",
 )  # fmt: skip
 
 _OUTPUT_FAILS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO, errno.EBADF)

@@ -22,7 +22,13 @@ from appclient.background import Background
 from appclient.bubbles import Bubbles
 from appclient.catalogue import Choice
 from appclient.changes import all_bubbles, bubbles_of, claim_idle, drop_changes
-from appclient.errors import AgentError, NotSignedInError, UnknownPackageError, storage_error
+from appclient.errors import (
+    AgentError,
+    NotSignedInError,
+    ServerUnreachableError,
+    UnknownPackageError,
+    storage_error,
+)
 from appclient.fetching import Fetching, Urgency
 from appclient.folders import Folders
 from appclient.layer import Layer
@@ -112,6 +118,7 @@ class Service:
             "cache verify": self._cache_verify,
             "cache clean": self._cache_clean,
             "reset": self._reset,
+            "rollback": self._rollback,
         }
 
     async def close(self) -> None:
@@ -493,6 +500,22 @@ class Service:
     def _published_versions(self) -> set[bytes]:
         publishing = self.session().publishing
         return {version for item in publishing.items for version in item.stack} if publishing else set()
+
+    async def _rollback(self, question: Message, tell: Tell) -> Message:
+        """Run the version before of a package from the next start on, or the published one again.
+
+        What runs goes on: another version is another bubble.
+        """
+        session = self.session()
+        package = catalogue.choose(await session.current(), question.text("application")).package.name
+        undo = question.flag("undo")
+        if not undo:
+            with suppress(ServerUnreachableError):  # offline, what is cached runs
+                await session.origins(session.earlier(package).stack)
+        running, listed = session.roll_back(package, undo=undo)
+        assert session.publishing is not None
+        await integration.integrate(self._folders, session.publishing, self._read_file)
+        return Message("done", {"package": package, "version": running.version, "published": listed.version})
 
     async def _reset(self, question: Message, tell: Tell) -> Message:
         """Drop the copy-on-write layers of a package, of all its versions."""

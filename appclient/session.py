@@ -15,16 +15,23 @@ from appclient import signin as signins
 from appclient import workflow
 from appclient.address import Address
 from appclient.door import Answer, Door, whole_number
-from appclient.errors import NotEntitledError, NotSignedInError, ServerUnreachableError, ServerUntrustedError
+from appclient.errors import (
+    NotEntitledError,
+    NotSignedInError,
+    ServerUnreachableError,
+    ServerUntrustedError,
+    UnknownPackageError,
+)
 from appclient.folders import Folders
 from appclient.remembered import publishing_path, recall_seen, remember_seen, seen_path
+from appclient.rollback import Rollbacks
 from appclient.signin import SignIn
 from appclient.storedfile import store, stored
 from appclient.workflow import Seen
 from packageformat.errors import FormatError
 from packageformat.limits import ENVELOPE_BYTES_MAX
 from packageformat.pointer import Pointer
-from packageformat.publishing import Publishing
+from packageformat.publishing import Published, Publishing
 
 _log = logging.getLogger(__name__)
 
@@ -72,7 +79,9 @@ class Session:
     def __init__(self, folders: Folders, signin: SignIn) -> None:
         self.signin = signin
         self.door = self.another_door()
-        self.publishing: Publishing | None = None
+        self.publishing: Publishing | None = None  # with rollbacks applied
+        self._listed: Publishing | None = None  # as the server signed it
+        self._rollbacks = Rollbacks(folders.state, signin)
         self.fetched_at = 0.0  # seconds since 1970: when the server last confirmed the publishing list
         self._folders = folders
         self._etag = ""
@@ -132,10 +141,38 @@ class Session:
             publishing = await asyncio.to_thread(
                 workflow.accept_publishing, answer.body, self.signin, self._seen, now
             )
+            before = stored(self._kept_path(), most=ENVELOPE_BYTES_MAX)
+            if before is not None:
+                self._rollbacks.replaced(before, publishing)
             store(self._kept_path(), answer.body)
             self._see(self._seen.with_publishing(publishing))
-            self.publishing, self._etag, self.fetched_at = publishing, answer.etag, time.time()
-            return publishing
+            self._listed, self._etag, self.fetched_at = publishing, answer.etag, time.time()
+            self.publishing = self._rollbacks.applied(publishing)
+            return self.publishing
+
+    def earlier(self, package: str) -> Published:
+        """Return the version before of a published package. Raises UnknownPackageError if none is known."""
+        assert self._listed is not None, "a list was asked for before"
+        return self._rollbacks.before(self._listed, package)
+
+    def roll_back(self, package: str, *, undo: bool) -> tuple[Published, Published]:
+        """Run the version before of a package, or the published one again; return it, and the published one.
+
+        Raises:
+            UnknownPackageError: no version before is known, or there is nothing to undo.
+            CacheError: it cannot be kept.
+        """
+        assert self._listed is not None, "a list was asked for before"
+        if not undo:
+            self._rollbacks.go_back(self._listed, package)
+        elif not self._rollbacks.undo(package):
+            raise UnknownPackageError(f"{package} is as it is published", hint="there is nothing to undo")
+        self.publishing = self._rollbacks.applied(self._listed)
+        found = [
+            next(item for item in items if item.name == package)
+            for items in (self.publishing.items, self._listed.items)
+        ]
+        return found[0], found[1]
 
     async def origins(self, versions: Sequence[bytes], have: Sequence[bytes] = ()) -> dict[bytes, Origin]:
         """Return where these package versions are, from one request.
@@ -234,7 +271,8 @@ class Session:
         if envelope is None:
             return
         try:
-            self.publishing = workflow.accept_publishing(envelope, self.signin, self._seen, int(time.time()))
+            self._listed = workflow.accept_publishing(envelope, self.signin, self._seen, int(time.time()))
+            self.publishing = self._rollbacks.applied(self._listed)
         except (FormatError, ServerUntrustedError) as error:
             _log.warning("the kept publishing list is not used: %s", error)
 
