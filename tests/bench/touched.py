@@ -154,4 +154,5 @@ def _id_of(profiles: Path, application: str) -> str:
 
 
 def _files(folder: Path) -> list[Path]:
-    return [path for path in folder.iterdir() if path.is_file()] if folder.exists() else []
+    """Return the view images: what lies beside one has a dot in its name."""
+    return [path for path in folder.iterdir() if "." not in path.name] if folder.exists() else []
