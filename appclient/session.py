@@ -29,7 +29,7 @@ from appclient.signin import SignIn
 from appclient.storedfile import store, stored
 from appclient.workflow import Seen
 from packageformat.errors import FormatError
-from packageformat.limits import ENVELOPE_BYTES_MAX
+from packageformat.limits import BLOCKS_SECTION_MAX, DIGEST_SIZE, ENVELOPE_BYTES_MAX
 from packageformat.pointer import Pointer
 from packageformat.publishing import Published, Publishing
 
@@ -41,8 +41,21 @@ RENEW_SECONDS = 6 * 3600
 HURRY_SECONDS = 4.0
 """A launch waits no longer for a newer publishing list if the kept one is still good."""
 
+HAVE_MAX = 64
+"""Versions of which the server is told that they are here, in one request."""
+
 STALE_SECONDS = 300
 """A publishing list older than this is asked for again before a launch."""
+
+
+@dataclass(frozen=True, slots=True)
+class DeltaOffer:
+    """A delta that the server has, from a version that was said to be here. A hint: blocks are verified."""
+
+    old_version: bytes
+    digest: bytes
+    size: int  # bytes
+    path: str  # a capability URL, as long good as the package's
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +66,7 @@ class Origin:
     path: str  # a capability URL on the server, without the host
     expires: int  # seconds since 1970
     packs: Mapping[bytes, str] = field(default_factory=dict)  # URLs of launch packs, by their digests
+    deltas: tuple[DeltaOffer, ...] = ()  # to this version
 
 
 class Session:
@@ -155,17 +169,22 @@ class Session:
         ]
         return found[0], found[1]
 
-    async def origins(self, versions: Sequence[bytes]) -> dict[bytes, Origin]:
+    async def origins(self, versions: Sequence[bytes], have: Sequence[bytes] = ()) -> dict[bytes, Origin]:
         """Return where these package versions are, from one request.
+
+        Args:
+            versions: 1 to 64 of them.
+            have: older versions that the cache has (blocks of), for deltas from them: 64 at most are told.
 
         Raises:
             NotEntitledError: the server does not give one of them to this user.
             ServerUnreachableError: no answer.
             MillstreamError: a pointer did not pass the checks of `workflow`.
         """
-        answer = await self._authorized(
-            "POST", "/v1/pointers", value={"version_ids": [version.hex() for version in versions]}
-        )
+        asked = {"version_ids": [version.hex() for version in versions]}
+        if have:
+            asked["have"] = [version.hex() for version in have[:HAVE_MAX]]
+        answer = await self._authorized("POST", "/v1/pointers", value=asked)
         now = int(time.time())
         found: dict[bytes, Origin] = {}
         try:
@@ -180,7 +199,8 @@ class Session:
                 pointer = workflow.accept_pointer(envelope, version, self.signin, self._seen, now)
                 path = _object_path(item["url"], pointer.object_digest)
                 packs = _pack_paths(pointer, item.get("packs"))
-                found[version] = Origin(pointer, path, whole_number(item["expires"]), packs)
+                deltas = _delta_offers(item.get("deltas"), have)
+                found[version] = Origin(pointer, path, whole_number(item["expires"]), packs, deltas)
         except (KeyError, TypeError, ValueError) as error:
             raise _nonsense() from error
         missing = [version for version in versions if version not in found]
@@ -249,6 +269,22 @@ def _nonsense() -> ServerUntrustedError:
     return ServerUntrustedError(
         "the server's answer makes no sense", hint="is it a Millstream server, and as new?"
     )
+
+
+def _delta_offers(told: object, have: Sequence[bytes]) -> tuple[DeltaOffer, ...]:
+    """Return what the server told of deltas from versions that are here. An older server tells nothing."""
+    if told is None:
+        return ()
+    if not isinstance(told, list) or len(told) > HAVE_MAX:
+        raise _nonsense()
+    offers = []
+    for item in told:
+        old, digest = bytes.fromhex(item["from"]), bytes.fromhex(item["digest"])
+        size = whole_number(item["size"])
+        if old not in have or len(digest) != DIGEST_SIZE or not 0 < size <= BLOCKS_SECTION_MAX:
+            raise _nonsense()
+        offers.append(DeltaOffer(old, digest, size, _object_path(item["url"], digest)))
+    return tuple(offers)
 
 
 def _object_path(url: object, digest: bytes) -> str:
