@@ -29,7 +29,7 @@ from appclient.signin import SignIn
 from appclient.storedfile import store, stored
 from appclient.workflow import Seen
 from packageformat.errors import FormatError
-from packageformat.limits import BLOCKS_SECTION_MAX, DIGEST_SIZE, ENVELOPE_BYTES_MAX
+from packageformat.limits import ENVELOPE_BYTES_MAX
 from packageformat.pointer import Pointer
 from packageformat.publishing import Published, Publishing
 
@@ -41,21 +41,22 @@ RENEW_SECONDS = 6 * 3600
 HURRY_SECONDS = 4.0
 """A launch waits no longer for a newer publishing list if the kept one is still good."""
 
-HAVE_MAX = 64
-"""Versions of which the server is told that they are here, in one request."""
-
 STALE_SECONDS = 300
 """A publishing list older than this is asked for again before a launch."""
 
 
+DELTA_BYTES_MAX = 1 << 40
+DELTAS_MAX = 64
+
+
 @dataclass(frozen=True, slots=True)
-class DeltaOffer:
-    """A delta that the server has, from a version that was said to be here. A hint: blocks are verified."""
+class DeltaReference:
+    """A delta to a version from one that is here. A hint of the server's: it proves nothing."""
 
     old_version: bytes
     digest: bytes
     size: int  # bytes
-    path: str  # a capability URL, as long good as the package's
+    path: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +67,7 @@ class Origin:
     path: str  # a capability URL on the server, without the host
     expires: int  # seconds since 1970
     packs: Mapping[bytes, str] = field(default_factory=dict)  # URLs of launch packs, by their digests
-    deltas: tuple[DeltaOffer, ...] = ()  # to this version
+    deltas: tuple[DeltaReference, ...] = ()
 
 
 class Session:
@@ -77,7 +78,7 @@ class Session:
 
     def __init__(self, folders: Folders, signin: SignIn) -> None:
         self.signin = signin
-        self.door = Door(Address(signin.url), signin.certificate)
+        self.door = self.another_door()
         self.publishing: Publishing | None = None  # with rollbacks applied
         self._listed: Publishing | None = None  # as the server signed it
         self._rollbacks = Rollbacks(folders.state, signin)
@@ -88,6 +89,10 @@ class Session:
         self._refreshing = asyncio.Lock()
         self._renewing = asyncio.Lock()
         self._load_kept()
+
+    def another_door(self) -> Door:
+        """Return a door to the server with connections of its own. Whoever asks for it closes it."""
+        return Door(Address(self.signin.url), self.signin.certificate)
 
     async def close(self) -> None:
         """End the connections to the server."""
@@ -173,18 +178,22 @@ class Session:
         """Return where these package versions are, from one request.
 
         Args:
-            versions: 1 to 64 of them.
-            have: older versions that the cache has (blocks of), for deltas from them: 64 at most are told.
+            versions: their ids.
+            have: versions that are here, in part at least: deltas from them are told, if there are some.
 
         Raises:
             NotEntitledError: the server does not give one of them to this user.
             ServerUnreachableError: no answer.
             MillstreamError: a pointer did not pass the checks of `workflow`.
         """
-        asked = {"version_ids": [version.hex() for version in versions]}
-        if have:
-            asked["have"] = [version.hex() for version in have[:HAVE_MAX]]
-        answer = await self._authorized("POST", "/v1/pointers", value=asked)
+        answer = await self._authorized(
+            "POST",
+            "/v1/pointers",
+            value={
+                "version_ids": [version.hex() for version in versions],
+                "have": [version.hex() for version in have[:DELTAS_MAX]],
+            },
+        )
         now = int(time.time())
         found: dict[bytes, Origin] = {}
         try:
@@ -199,7 +208,7 @@ class Session:
                 pointer = workflow.accept_pointer(envelope, version, self.signin, self._seen, now)
                 path = _object_path(item["url"], pointer.object_digest)
                 packs = _pack_paths(pointer, item.get("packs"))
-                deltas = _delta_offers(item.get("deltas"), have)
+                deltas = _deltas(item.get("deltas"), have)
                 found[version] = Origin(pointer, path, whole_number(item["expires"]), packs, deltas)
         except (KeyError, TypeError, ValueError) as error:
             raise _nonsense() from error
@@ -211,6 +220,14 @@ class Session:
             seen = seen.with_pointer(origin.pointer)
         self._see(seen)
         return found
+
+    async def report_launch(self, report: Mapping[str, object]) -> None:
+        """Tell the server what a launch pack lacked (launchreports).
+
+        Raises:
+            MillstreamError: it does not take it; ServerUnreachableError: not now.
+        """
+        await self._authorized("POST", "/v1/launches", value=report)
 
     async def _authorized(
         self, method: str, path: str, *, value: Mapping[str, object] | None = None, etag: str = ""
@@ -271,22 +288,6 @@ def _nonsense() -> ServerUntrustedError:
     )
 
 
-def _delta_offers(told: object, have: Sequence[bytes]) -> tuple[DeltaOffer, ...]:
-    """Return what the server told of deltas from versions that are here. An older server tells nothing."""
-    if told is None:
-        return ()
-    if not isinstance(told, list) or len(told) > HAVE_MAX:
-        raise _nonsense()
-    offers = []
-    for item in told:
-        old, digest = bytes.fromhex(item["from"]), bytes.fromhex(item["digest"])
-        size = whole_number(item["size"])
-        if old not in have or len(digest) != DIGEST_SIZE or not 0 < size <= BLOCKS_SECTION_MAX:
-            raise _nonsense()
-        offers.append(DeltaOffer(old, digest, size, _object_path(item["url"], digest)))
-    return tuple(offers)
-
-
 def _object_path(url: object, digest: bytes) -> str:
     if not isinstance(url, str) or not url.startswith("/v1/objects/" + digest.hex()):
         raise _nonsense()
@@ -303,6 +304,15 @@ def _pack_paths(pointer: Pointer, told: object) -> dict[bytes, str]:
             if digest is not None:
                 paths[digest] = _object_path(item["url"], digest)
     return paths
+
+
+def _deltas(told: object, have: Sequence[bytes]) -> tuple[DeltaReference, ...]:
+    found = []
+    for item in told[:DELTAS_MAX] if isinstance(told, list) else ():
+        old, digest, size = bytes.fromhex(item["from"]), bytes.fromhex(item["digest"]), item["size"]
+        if old in have and 0 < whole_number(size) <= DELTA_BYTES_MAX:
+            found.append(DeltaReference(old, digest, size, _object_path(item["url"], digest)))
+    return tuple(found)
 
 
 def _base64(text: object) -> bytes:
