@@ -30,9 +30,9 @@ PAIRS = (
         Pair(package, "bookworm", "bookworm-security")
         for package in (
             "libssl3", "git", "libpython3.11-stdlib", "libgs10", "libpoppler126",
-            "libmagickcore-6.q16-6", "perl-base", "bind9-libs", "inkscape", "libc6", "libnode108",
-            "samba-libs", "vlc-plugin-base", "libjavascriptcoregtk-4.1-0", "openjdk-17-jre-headless",
-            "libreoffice-core",
+            "libxml2", "perl-base", "bind9-libs", "python3.11-minimal", "libmagickcore-6.q16-6", "inkscape",
+            "libc6", "libnode108", "samba-libs", "vlc-plugin-base", "libjavascriptcoregtk-4.1-0",
+            "openjdk-17-jre-headless", "libreoffice-core",
         )
     ),
     Pair("firefox-esr", "trixie", "trixie-security"),

@@ -19,6 +19,7 @@ from packageformat.delta import PageNumbers, decode_delta, delta_head_size, read
 from packageformat.deltabuild import DeltaSide, changed_blocks
 from streamserver.database import accounts, catalogue, deltas
 from streamserver.deltabuilding import bring_deltas_up_to_date, missing_deltas
+from streamserver.deltaworker import DeltaWorker
 from streamserver.importing import import_package
 from streamserver.packbuilding import remove_expired
 from streamserver.passwords import hash_password
@@ -214,3 +215,18 @@ async def test_the_command_lists_and_builds(running: Running) -> None:
     assert "MB of" in await asyncio.to_thread(command, "list")
     assert await asyncio.to_thread(command, "build") == ""
     assert '"whole": true' in await asyncio.to_thread(command, "build", "--again", "--json")
+
+
+async def test_the_server_builds_by_itself_in_a_process_beside_it(running: Running) -> None:
+    worker = DeltaWorker(running.store, 1.0)
+    working = asyncio.create_task(worker.run())
+    old, new = version(running.folder, 1), version(running.folder, 2)
+    for package in (old, new):
+        import_package(running.store, package.path)
+    await running.pointers(new.version_id, have=[old.version_id])
+    worker.wake()
+    async with asyncio.timeout(120):
+        while not (await running.pointers(new.version_id, have=[old.version_id]))[1][0]["deltas"]:  # noqa: ASYNC110
+            await asyncio.sleep(0.2)
+    working.cancel()
+    await asyncio.gather(working, return_exceptions=True)
