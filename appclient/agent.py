@@ -77,6 +77,7 @@ class Agent:
             async with asyncio.TaskGroup() as tasks:
                 self._service.fetching.start(tasks)
                 self._service.packs.start_in(tasks)
+                self._service.background.start(tasks)
 
                 def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
                     tasks.create_task(self._talk(reader, writer))
@@ -110,7 +111,14 @@ class Agent:
             await asyncio.sleep(_HOUSE_SECONDS)
             self._service.save()
             now = time.monotonic()
-            if self._commands or views.views or self._service.fetching.busy or self._service.packs.busy:
+            service = self._service
+            if (
+                self._commands
+                or views.views
+                or service.fetching.busy
+                or service.packs.busy
+                or service.background.busy
+            ):
                 self._last_use = now
             elif now - self._last_use >= self._idle:
                 _log.info("idle for %.0f s", self._idle)

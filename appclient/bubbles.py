@@ -10,12 +10,14 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from appclient import workflow
 from appclient.agentlink import agent_command
 from appclient.catalogue import Choice
+from appclient.changes import bubbles_of
 from appclient.errors import UnknownPackageError, storage_error
 from appclient.folders import Folders
 from appclient.heads import Head, Heads
@@ -129,6 +131,14 @@ class Bubbles:
             head = await self._heads.complete(layer.head, origin, self._session().door)
             return self._keep(head)
 
+    def holds(self, version: bytes) -> bool:
+        """Return whether a version's layer is in memory."""
+        return version in self._layers
+
+    def let_go(self, version: bytes) -> None:
+        """Drop a version's layer from memory; whoever has it may go on with it."""
+        self._layers.pop(version, None)
+
     def _keep(self, head: Head) -> Layer:
         version = head.outline.version_id
         layer = self._layers[version] = Layer(head, self._cache, self._heads.files_of(version))
@@ -164,8 +174,9 @@ class Bubbles:
         origins: dict[bytes, Origin] = {}
         if missing:
             tell(f"asking {session.signin.url} for {published.title or published.name}")
-            origins = await session.origins(published.stack)
-            found(origins, len(missing) == len(published.stack))
+            have = await asyncio.to_thread(self.versions_before, published)
+            origins = await session.origins(published.stack, have)
+            found(origins, len(missing) == len(published.stack) and not have)
             size = sum(front_extent(origins[version].pointer.header)[1] for version in missing)
             tell(f"fetching {size / 1e6:.1f} MB of tables of contents")
             await _all(self.layer_of(version, origins[version]) for version in missing)
@@ -287,6 +298,16 @@ class Bubbles:
         except (OSError, FormatError):
             return ()
         return tuple(file.version_id for file in files)
+
+    def versions_before(self, published: Published) -> list[bytes]:
+        """Return the versions that other bubbles of a package here are made of: its own, its runtimes'."""
+        own = bubble_id(published.stack)
+        versions: dict[bytes, None] = {}
+        for folder in bubbles_of(self._folders, published.name):
+            with suppress(ValueError):
+                bubble = bytes.fromhex(folder.name)
+                versions |= dict.fromkeys(self.stack_here(bubble) if bubble != own else ())
+        return [version for version in versions if version not in published.stack]
 
     def image_of(self, bubble: bytes) -> Path:
         """Return the view image of a bubble that was started before.

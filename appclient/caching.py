@@ -56,7 +56,7 @@ def held(package: Package, cache: CacheFolder) -> Held:
         CacheError: the cache cannot be read.
     """
     files = here = bytes_here = 0
-    for _, content, size in _contents(package):
+    for _, content, size in contents_of(package):
         files += 1
         try:
             file = cache.open(content, size)
@@ -81,7 +81,7 @@ def verify(packages: Iterable[Package], cache: CacheFolder) -> Soundness:
     found = Soundness()
     checked: set[bytes] = set()
     for package in packages:
-        for entry, content, size in _contents(package):
+        for entry, content, size in contents_of(package):
             if content in checked:
                 continue
             checked.add(content)
@@ -99,7 +99,7 @@ def sweep(kept: Iterable[Package], cache: CacheFolder) -> tuple[int, int]:
     Raises:
         CacheError: the cache cannot be written.
     """
-    wanted = {content for package in kept for _, content, _ in _contents(package)}
+    wanted = {content for package in kept for _, content, _ in contents_of(package)}
     count = size = 0
     for content, place in list(cache.contents()):
         if content in wanted:
@@ -136,7 +136,7 @@ def disk_bytes(folders: Collection[Path]) -> int:
     return total
 
 
-def _contents(package: Package) -> Iterable[tuple[int, bytes, int]]:
+def contents_of(package: Package) -> Iterable[tuple[int, bytes, int]]:
     """Yield entry, content id and size of each distinct content of a package."""
     tree = package.tree
     known: set[bytes] = set()

@@ -47,6 +47,7 @@ def run(args: argparse.Namespace) -> int:
                         "version_id": choice.package.version_id.hex(),
                         "bytes": choice.package.size,
                         "terminal": choice.application.terminal,
+                        "whole": all(folders.whole_mark(one).exists() for one in choice.package.stack),
                     }
                     for choice in found
                 ]

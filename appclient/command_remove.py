@@ -70,6 +70,7 @@ def _remove(folders: Folders, *, purge: bool) -> int:
     except OSError as error:
         raise storage_error("removing", signin.path_of(folders.config), error) from error
     remove_folder(folders.cache)
+    remove_folder(folders.state / "reports")
     if purge:
         remove_folder(folders.state)
         remove_folder(folders.config)

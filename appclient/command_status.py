@@ -58,6 +58,9 @@ def _without_agent(folders: Folders) -> Message:
             "trouble": "",
             "fetching": False,
             "bubbles": bubbles if isinstance(bubbles, dict) else {},
+            "fill": {"doing": "rests", "reason": "", "bytes_received": 0, "pieces": 0, "versions": []},
+            "reports": {},
+            "settings_trouble": "",
             "log": str(folders.log),
         },
     )
@@ -81,6 +84,9 @@ def _show(status: Message) -> None:
     print(f"agent runs as process {agent}" if agent else "no agent runs; it starts when needed")
     if status.text("trouble"):
         print(f"trouble: {status.text('trouble')}")
+    if status.text("settings_trouble"):
+        print(f"settings: {status.text('settings_trouble')}")
+    _show_fill(status.record("fill"))
     for name, tally in status.record("bubbles").items():
         if isinstance(tally, dict):
             print(
@@ -89,6 +95,22 @@ def _show(status: Message) -> None:
                 f"{tally.get('blocks_fetched', 0)} blocks, {tally.get('faults_served', 0)} of them awaited"
             )
     print(f"log: {status.text('log')}")
+
+
+def _show_fill(fill: dict[str, object]) -> None:
+    versions = fill.get("versions")
+    for version in versions if isinstance(versions, list) else ():
+        here, size = version["bytes_here"], version["bytes"]
+        if version["whole"]:
+            print(f"fill: {version['package']} is here, all {size / 1e6:.1f} MB of it")
+        else:
+            part = 100 * here // max(size, 1)
+            print(f"fill: {version['package']}: {here / 1e6:.1f} of {size / 1e6:.1f} MB ({part}%)")
+    if fill.get("reason"):
+        print(f"fill waits: {fill['reason']}")
+    elif fill.get("doing") == "fills":
+        rate = fill.get("rate")
+        print(f"fill goes on at {rate / 1e6 if isinstance(rate, int) else 0:.1f} MB/s")
 
 
 def _ago(then: int) -> str:

@@ -35,6 +35,10 @@ WARM = 3
 CONNECTIONS = 10
 """Connections to the server, kept alive."""
 
+KEPT_SECONDS = 70.0
+"""How long a connection that rests is used again: less than the server keeps it (75 s), so that none is used
+in the moment in which the server ends it. `service` asks for the server's health once a minute meanwhile."""
+
 READ_BUFFER = 1 << 20
 """Bytes of a part that may wait to be taken: a long response never waits for the writing thread."""
 
@@ -61,7 +65,7 @@ class CapabilityExpiredError(MillstreamError):
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """An HTTP answer that may be good: 200, or 304 with an empty body."""
+    """An HTTP answer that may be good: 200, or 204 or 304 with an empty body."""
 
     status: int
     body: bytes
@@ -113,7 +117,7 @@ class Door:
             connector=aiohttp.TCPConnector(
                 limit=CONNECTIONS,
                 limit_per_host=CONNECTIONS,
-                keepalive_timeout=60,
+                keepalive_timeout=KEPT_SECONDS,
                 ssl=aiohttp.Fingerprint(certificate) if certificate else True,
             ),
             headers={"User-Agent": "millstream-appclient/1", "Accept-Encoding": "identity"},
@@ -162,7 +166,7 @@ class Door:
             ) as response:
                 body = await _limited(response.content, ANSWER_MAX)
                 self.received += len(body)
-                if response.status not in (200, 304):
+                if response.status not in (200, 204, 304):
                     raise _refusal(response.status, body)
                 return Answer(response.status, body, response.headers.get("ETag", ""))
 

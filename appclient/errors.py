@@ -2,6 +2,7 @@
 
 MillstreamError
 ├── TooManyFilesError        2   an application that opens one at a time
+├── SettingError             2   settings that are damaged
 ├── NotSignedInError        40   no sign-in, or it has run out
 ├── WrongPasswordError      41
 ├── NotEntitledError        42   the server does not give this package to this user
@@ -27,6 +28,13 @@ class TooManyFilesError(MillstreamError):
     """More files than an application that takes one at a time is started for."""
 
     exit_code = 2
+
+
+class SettingError(MillstreamError):
+    """The file with the user's settings is damaged."""
+
+    exit_code = 2
+    hint = "set them anew with 'appclient settings --reset'; until then nothing is filled or reported"
 
 
 class NotSignedInError(MillstreamError):

@@ -37,6 +37,10 @@ class Folders:
         """Heads of packages: everything before the blocks, by version id and object digest."""
         return self.cache / "versions"
 
+    def whole_mark(self, version: bytes) -> Path:
+        """The mark of a version that is wholly in the cache (heads.py), for commands that only look."""
+        return self.versions / version.hex() / "whole"
+
     @property
     def views(self) -> Path:
         """View images, by bubble id."""

@@ -109,6 +109,11 @@ class Heads:
         else:
             place.unlink(missing_ok=True)
 
+    def forget_whole(self) -> None:
+        """Take the mark from every version: something was found damaged, and contents are shared."""
+        for place in self._folder.glob("*/whole"):
+            place.unlink(missing_ok=True)
+
     async def fetch(self, origin: Origin, door: Door, signin: SignIn) -> Head:
         """Return a head of which only the front is fetched, in one request, and keep it.
 

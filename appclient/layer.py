@@ -212,12 +212,12 @@ class Layer:
             entry, number, _ = self.file_of(one.block)
             files.setdefault(entry, {})[number] = (one.hashes, one.pages)
         for entry, blocks in files.items():
-            content = self._content_id(entry)
+            content = self.content_id(entry)
             if content is None:
                 raise KeyError(entry)
             self._cache.create(content, self.tree.file_size(entry)).write_many(blocks)
 
-    def _content_id(self, entry: int) -> bytes | None:
+    def content_id(self, entry: int) -> bytes | None:
         """Return the name of a file's content in the cache; None while its block ids are not known."""
         try:
             return self._known_content_id(entry)
@@ -231,12 +231,12 @@ class Layer:
         return file_content_id(self.tree.file_size(entry), ids)
 
     def _open(self, entry: int) -> CacheFile | None:
-        content = self._content_id(entry)
+        content = self.content_id(entry)
         return None if content is None else self._cache.open(content, self.tree.file_size(entry))
 
     def _write(self, block: int, plain: bytes) -> None:
         entry, number, _ = self.file_of(block)
-        content = self._content_id(entry)
+        content = self.content_id(entry)
         assert content is not None, "a whole head names every file"
         file = self._cache.create(content, self.tree.file_size(entry))
         if not file.has_block(number):

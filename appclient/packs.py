@@ -18,7 +18,7 @@ import asyncio
 import logging
 import time
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
 
@@ -28,10 +28,11 @@ from appclient.layer import Layer
 from appclient.localefiles import locale_files
 from appclient.session import Origin
 from appclient.statistics import Tally
+from appclient.updating import Updates
 from bubble.viewimage import ENTRY_BITS
 from packageformat.errors import FormatError, MillstreamError
 from packageformat.launchpack import PREAMBLE_SIZE, BlockPages, MissingHashesError, PackReader, directory_end
-from packageformat.limits import DIGEST_SIZE
+from packageformat.limits import DIGEST_SIZE, PAGES_A_BLOCK
 from packageformat.pointer import PackReference
 
 _log = logging.getLogger(__name__)
@@ -56,6 +57,7 @@ _DIRECTORY_SECONDS = 2.0
 WAIT_SECONDS = 0.12
 """A fault waits for a page of the pack that should be here within this time, or three round trips."""
 
+ALL_PAGES = (1 << PAGES_A_BLOCK) - 1
 Came = list[tuple[int, int, int]]
 LayersOf = Callable[[], Awaitable[Sequence[Layer]]]
 
@@ -75,6 +77,7 @@ class _Pack:
     frames_of: dict[tuple[bytes, int], list[tuple[int, int]]] = field(default_factory=dict)
     arrivals: dict[int, asyncio.Future[None]] = field(default_factory=dict)
     missing: set[int] = field(default_factory=set)  # frames that are still to come
+    wanted_frames: frozenset[int] = frozenset()
     coming: list[int] = field(default_factory=list)  # for each frame, bytes of the pack up to its end
     received: int = 0  # bytes of the pack's stream so far
     began: float = 0.0
@@ -89,7 +92,9 @@ class LaunchPacks:
         writer: Executor,
         complete: Callable[[bytes], Awaitable[Layer]],
         tell: Callable[[bytes, Came], None],
+        updates: Updates,
         done: Callable[[bytes, PackReference, str], None],
+        held: Callable[[bytes, PackReference, Mapping[tuple[bytes, int], int]], None],
     ) -> None:
         """Prepare.
 
@@ -97,12 +102,17 @@ class LaunchPacks:
             writer: one thread, which unpacks frames and writes the cache.
             complete: returns the layer of a version with the rest of its head.
             tell: tells the views of a bubble what has come.
+            updates: brings what an older version and a delta give.
             done: is told that a pack is in the cache, all of it that a language needs.
+            held: is told at the end which pages of a pack were to be brought, by version and block, if its
+                directory came.
         """
         self._writer = writer
         self._complete = complete
         self._tell = tell
+        self._updates = updates
         self._done = done
+        self._held = held
         self._packs: dict[tuple[bytes, str], _Pack] = {}
         self._touched: OrderedDict[tuple[bytes, str], frozenset[tuple[bytes, int]]] = OrderedDict()
         self._tasks: asyncio.TaskGroup | None = None
@@ -116,6 +126,10 @@ class LaunchPacks:
     def busy(self) -> bool:
         """Whether a pack is on its way."""
         return bool(self._packs)
+
+    def is_coming(self, bubble: bytes) -> bool:
+        """Return whether a pack of this bubble is on its way."""
+        return any(of == bubble for of, _ in self._packs)
 
     def bring(
         self,
@@ -157,7 +171,7 @@ class LaunchPacks:
             main=main,
             began=time.monotonic(),
         )
-        task = self._tasks.create_task(self._bring(pack, door, origin, layers_of, fresh=fresh))
+        task = self._tasks.create_task(self._bring_and_tell(pack, door, origin, layers_of, fresh=fresh))
         task.add_done_callback(lambda _: self._end(key))
 
     async def expect(self, bubble: bytes, version: bytes, block: int, pages: int) -> bool:
@@ -203,6 +217,20 @@ class LaunchPacks:
         for arrival in pack.arrivals.values():
             if not arrival.done():
                 arrival.set_result(None)
+
+    async def _bring_and_tell(
+        self,
+        pack: _Pack,
+        door: Door,
+        origin: Callable[[bool], Awaitable[Origin]],
+        layers_of: LayersOf,
+        *,
+        fresh: bool,
+    ) -> None:
+        await self._bring(pack, door, origin, layers_of, fresh=fresh)
+        if pack.reader is not None:
+            loop = asyncio.get_running_loop()
+            self._held(pack.bubble, pack.reference, await loop.run_in_executor(self._writer, _pages, pack))
 
     async def _bring(
         self,
@@ -275,10 +303,8 @@ class LaunchPacks:
                 async with door.part(path, guess, end - guess) as content:
                     head += await self._take(pack, door, content, end - guess)
                 reader = await self._open(pack, head, layers_of)
-        loop = asyncio.get_running_loop()
-        here = await loop.run_in_executor(self._writer, self._frames_here, pack)
-        for frame in here:
-            self._settle(pack, frame)
+        await self._settle_frames_here(pack)
+        await self._update(pack, reader)
         runs = _runs(sorted(pack.missing), reader.frame_places())
         queue = asyncio.Semaphore(_REQUESTS)
 
@@ -298,6 +324,32 @@ class LaunchPacks:
             while isinstance(first, BaseExceptionGroup):
                 first = first.exceptions[0]
             raise first from group
+
+    async def _settle_frames_here(self, pack: _Pack) -> None:
+        loop = asyncio.get_running_loop()
+        for frame in await loop.run_in_executor(self._writer, self._frames_here, pack):
+            self._settle(pack, frame)
+
+    async def _update(self, pack: _Pack, reader: PackReader) -> None:
+        """Have what an older version and a delta give; the pack's frames bring the rest."""
+        assert reader.directory is not None
+        for number, layer in enumerate(pack.layers):
+            if not self._updates.has_delta(layer.version):
+                continue
+            blocks = [
+                extent.block
+                for frame in sorted(pack.missing)
+                for extent in reader.directory.frames[frame].extents
+                if extent.layer == number
+            ]
+
+            def told(came: Sequence[int], number: int = number, layer: Layer = layer) -> None:
+                self._tell(pack.bubble, [_came(number, layer, block, ALL_PAGES) for block in came])
+
+            if blocks and await self._updates.bring(
+                layer.version, list(dict.fromkeys(blocks)), pack.tally, told
+            ):
+                await self._settle_frames_here(pack)
 
     async def _take(self, pack: _Pack, door: Door, content: Body, size: int) -> bytes:
         data = await door.take(content, size) if size else b""
@@ -324,11 +376,23 @@ class LaunchPacks:
                 await asyncio.wait([main.directory], timeout=_DIRECTORY_SECONDS)
             touched = self._touched.get((pack.bubble, pack.main), ())
             pack.missing = await loop.run_in_executor(self._writer, _frames_of_language, pack, touched)
+        pack.wanted_frames = frozenset(pack.missing)
         self._touched[pack.bubble, pack.reference.application] = frozenset(pack.frames_of)
         while len(self._touched) > _TOUCHED_MAX:
             self._touched.popitem(last=False)
         pack.directory.set_result(True)
         return reader
+
+    def pages_of(self, bubble: bytes, version: bytes, block: int) -> tuple[bool, int]:
+        """Return whether a pack under way has told what it holds, and which pages of a block are in those."""
+        known, bits = False, 0
+        for (of, _), pack in self._packs.items():
+            if of == bubble and pack.directory.done() and pack.directory.result():
+                known = known or not pack.main
+                for frame, pages in pack.frames_of.get((version, block), ()):
+                    if frame in pack.wanted_frames:
+                        bits |= pages
+        return known, bits
 
     def knows(self, bubble: bytes) -> bool:
         """Return whether a launch pack of the bubble has come, or is coming."""
@@ -425,6 +489,19 @@ def _learn(reader: PackReader, head: bytes, pack: _Pack) -> list[bytes]:
     return unnamed
 
 
+def _pages(pack: _Pack) -> dict[tuple[bytes, int], int]:
+    """Return the pages of the frames that are wanted, by version and block."""
+    found = {}
+    for place, frames in tuple(pack.frames_of.items()):
+        bits = 0
+        for frame, pages in frames:
+            if frame in pack.wanted_frames:
+                bits |= pages
+        if bits:
+            found[place] = bits
+    return found
+
+
 def _frames_of_language(pack: _Pack, touched_blocks: Collection[tuple[bytes, int]]) -> set[int]:
     """Return the frames with files that stand for touched ones in the user's language (writing thread)."""
     assert pack.reader is not None and pack.reader.directory is not None
@@ -476,11 +553,15 @@ def _write(pack: _Pack, frame: int, part: bytes) -> Came:
     for number, some in by_layer.items():
         layer = layers[number]
         layer.write_pages(some)
-        for one in some:
-            entry, block, _ = layer.file_of(one.block)
-            came.append((number << ENTRY_BITS | entry, block, sum(1 << page for page in one.pages)))
+        came += [_came(number, layer, one.block, sum(1 << page for page in one.pages)) for one in some]
     pack.tally.pages_packed += sum(len(one.pages) for one in found)
     return came
+
+
+def _came(number: int, layer: Layer, block: int, pages: int) -> tuple[int, int, int]:
+    """Return what a view is told of pages of a block: the file's node, the block in it, the pages."""
+    entry, in_file, _ = layer.file_of(block)
+    return number << ENTRY_BITS | entry, in_file, pages
 
 
 def _runs(frames: Sequence[int], places: Sequence[tuple[int, int]]) -> Iterable[list[int]]:

@@ -15,7 +15,10 @@ from collections.abc import Callable, Sequence
 
 from packageformat.errors import MillstreamError
 
-COMMANDS = ("login", "refresh", "list", "run", "status", "cache", "reset", "remove", "stop", "agent", "watch")
+COMMANDS = (
+    "login", "refresh", "list", "run", "status", "fill", "settings", "cache", "rollback", "reset", "remove",
+    "stop", "agent", "watch",
+)  # fmt: skip
 
 _OUTPUT_FAILS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO, errno.EBADF)
 _DISK = 46  # appclient.errors.CacheError's; not imported for the sake of a fast start
@@ -30,6 +33,7 @@ examples:
   appclient list                               what you may run
   appclient run gimp photo.png                 run it
   appclient status                             how things stand
+  appclient fill gimp --wait                   have all of it here, for the train
 
 exit codes: 0 done · 1 a bug · 2 wrong usage · 10-13 damaged or forged data · 40 not signed in
   41 wrong password · 42 not entitled · 43 unknown application · 44 server unreachable

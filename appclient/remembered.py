@@ -10,6 +10,7 @@ from appclient import signin as signins
 from appclient import workflow
 from appclient.errors import CacheError, ServerUntrustedError
 from appclient.folders import Folders
+from appclient.rollback import Rollbacks
 from appclient.signin import SignIn
 from appclient.storedfile import store, stored
 from appclient.workflow import Seen
@@ -39,9 +40,10 @@ def kept_publishing(folders: Folders, now: int) -> Publishing | None:
         return None
     seen = recall_seen(seen_path(folders), signin)
     try:
-        return workflow.accept_publishing(envelope, signin, seen, now)
+        listed = workflow.accept_publishing(envelope, signin, seen, now)
     except (FormatError, ServerUntrustedError):
         return None
+    return Rollbacks(folders.state, signin).applied(listed)
 
 
 def seen_path(folders: Folders) -> Path:

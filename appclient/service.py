@@ -18,10 +18,17 @@ from pathlib import Path
 
 from appclient import caching, catalogue, integration, wire
 from appclient import signin as signins
+from appclient.background import Background
 from appclient.bubbles import Bubbles
 from appclient.catalogue import Choice
 from appclient.changes import all_bubbles, bubbles_of, claim_idle, drop_changes
-from appclient.errors import AgentError, NotSignedInError, UnknownPackageError, storage_error
+from appclient.errors import (
+    AgentError,
+    NotSignedInError,
+    ServerUnreachableError,
+    UnknownPackageError,
+    storage_error,
+)
 from appclient.fetching import Fetching, Urgency
 from appclient.folders import Folders
 from appclient.layer import Layer
@@ -30,6 +37,7 @@ from appclient.packs import Came, LaunchPacks
 from appclient.session import Origin, Session
 from appclient.signin import SignIn
 from appclient.statistics import Statistics, Tally
+from appclient.updating import Updates
 from appclient.wire import Message
 from bubble.cachefile import CacheFolder
 from bubble.spec import encode_spec
@@ -65,11 +73,21 @@ class Service:
         self._cache = CacheFolder(folders.cache)
         self._maintaining = asyncio.Lock()
         self.tell: Callable[[bytes, Came], None] = lambda bubble, came: None
+        self.updates = Updates(
+            complete=self._bubbles.complete,
+            origin_of=lambda version: self.fetching.known_origin(version),
+            door=lambda: self.session().door,
+            writer=self._writer,
+        )
         self.packs = LaunchPacks(
             writer=self._writer,
+            updates=self.updates,
             complete=self._bubbles.complete,
             tell=lambda bubble, came: self.tell(bubble, came),
             done=self._pack_is_here,
+            held=lambda bubble, reference, pages: self.background.pack_held(
+                bubble, reference.application, pages
+            ),
         )
         self.fetching = Fetching(
             session=self.session,
@@ -79,15 +97,28 @@ class Service:
             cache=folders.cache,
             patience=patience,
         )
+        self.background = Background(
+            folders,
+            session=self.session,
+            bubbles=self._bubbles,
+            fetching=self.fetching,
+            packs=self.packs,
+            writer=self._writer,
+            statistics=self._statistics,
+            is_maintained=self._maintaining.locked,
+        )
         self._answers: dict[str, Callable[[Message, Tell], Awaitable[Message]]] = {
             "prepare": self._prepare,
             "refresh": self._refresh,
             "status": self._status,
             "bubble": self._bubble,
+            "fill": self._fill,
+            "fill progress": self._fill_progress,
             "cache list": self._cache_list,
             "cache verify": self._cache_verify,
             "cache clean": self._cache_clean,
             "reset": self._reset,
+            "rollback": self._rollback,
         }
 
     async def close(self) -> None:
@@ -156,23 +187,35 @@ class Service:
         """Bring pages of a block into the cache. Raises as Fetching.bring."""
         bubble = _BUBBLE.get()
         tally = self._statistics.of(bubble)
-        if await self.packs.expect(bubble, layer, block, pages or ALL_PAGES):
+        if urgency == 0:
+            self.background.fault()
+        packed = await self.packs.expect(bubble, layer, block, pages or ALL_PAGES)
+        if packed:
             tally.faults_packed += 1
+        elif urgency == 0:
+            has_pack, brought = self.packs.pages_of(bubble, layer, block)
+            self.background.need(bubble, layer, block, (pages or ALL_PAGES) & ~brought, has_pack=has_pack)
         how = Urgency.FAULT if urgency == 0 else Urgency.AHEAD
         alone = self.packs.busy and self.packs.knows(bubble)
+        began = time.monotonic()
         await self.fetching.bring(layer, block, how, tally, pages=pages, alone=alone)
         if urgency == 0:
             tally.faults_served += 1
+            self.background.fault()
+            if not packed:
+                self.background.fetched(bubble, began)
 
     async def damaged(self, layer: bytes, block: int) -> None:
         """Forget a block that is damaged in the cache."""
         await self.fetching.damaged(layer, block, self._statistics.of(_BUBBLE.get()))
+        self.background.damaged(layer, block)
 
     # For commands
 
     async def _prepare(self, question: Message, tell: Tell) -> Message:
         session = self.session()
         wanted = question.text("application")
+        before = session.fetched_at
         publishing = await session.current()
         try:
             choice = catalogue.choose(publishing, wanted)
@@ -180,6 +223,9 @@ class Service:
             choice = catalogue.choose(await session.current(at_most=0), wanted)  # published just now, perhaps
         tally = self._tally(choice.package)
         tally.application = choice.application.id
+        if session.fetched_at > before:
+            tally.round_trips += 1
+        self.background.launch(choice, tally)
         application = choice.application
         language = question.text("language")
         asked = False
@@ -187,10 +233,12 @@ class Service:
         def found(origins: Mapping[bytes, Origin], fresh: bool) -> None:
             nonlocal asked
             asked = True
+            tally.round_trips += 2  # where the packages are, and their outlines
             self.fetching.know(origins.values())
             self._bring_packs(choice, tally, language, fresh=fresh)
 
         made = await self._bubbles.make(choice, tally, tell, found)
+        self.background.prepared()
         if made.spec.streamed and not asked:
             self._later(self._resume_packs(choice, tally, language))
         return Message(
@@ -227,6 +275,7 @@ class Service:
             if reference.bubble_id != bubble or reference.application not in names:
                 continue
             if self._bubbles.pack_here(bubble, reference.application, language) == reference.object_digest:
+                self.background.pack_held(bubble, reference.application, {})
                 continue
             self.packs.bring(
                 bubble,
@@ -242,8 +291,11 @@ class Service:
 
     async def _resume_packs(self, choice: Choice, tally: Tally, language: str) -> None:
         """Bring what the last launch did not bring to its end, or a pack that is new."""
+        published = choice.package
         try:
-            await self.fetching.origin(choice.package.version_id)
+            have = await asyncio.to_thread(self._bubbles.versions_before, published)
+            origins = await self.session().origins(published.stack, have)
+            self.fetching.know(origins.values())
         except MillstreamError as error:
             _log.info("no launch pack is asked for: %s", error.line())
             return
@@ -270,6 +322,7 @@ class Service:
     async def _refresh(self, question: Message, tell: Tell) -> Message:
         publishing = await self.session().refresh()
         self._later(self._warm())
+        self.background.refreshed()
         tell(f"{len(publishing.items)} packages published to {publishing.user}")
         added, removed = await integration.integrate(self._folders, publishing, self._read_file)
         count = sum(len(item.applications) for item in publishing.items)
@@ -324,6 +377,7 @@ class Service:
                 "trouble": self.fetching.trouble,
                 "fetching": self.fetching.busy,
                 "bubbles": self._statistics.table(),
+                **self.background.status(),
                 "log": str(self._folders.log),
             },
         )
@@ -340,6 +394,15 @@ class Service:
                 "idle_ms": int(1000 * (time.time() - tally.last_fetch)),
             },
         )
+
+    async def _fill(self, question: Message, tell: Tell) -> Message:
+        session = self.session()
+        if session.kept() is None:
+            await session.current()
+        return self.background.fill(question)
+
+    async def _fill_progress(self, question: Message, tell: Tell) -> Message:
+        return self.background.fill_progress(question)
 
     async def _packages(self) -> list[Package]:
         """Return every package whose head is kept; of one that is here in part the rest is fetched."""
@@ -381,6 +444,8 @@ class Service:
         async with self._maintaining:
             tell("checking every block in the cache")
             found = await asyncio.to_thread(caching.verify, await self._packages(), self._cache)
+            if found.damaged_count:
+                self.background.cache_changed()
         return Message(
             "done",
             {
@@ -427,6 +492,7 @@ class Service:
             if image.name.partition(".")[0] not in images | running:
                 image.unlink(missing_ok=True)
         self._bubbles.forget_layers()
+        self.background.cache_changed()
         folders = (self._folders.cache, self._folders.state)
         await asyncio.to_thread(caching.remove_scratch, folders, time.time())
         return Message("done", {"contents": contents, "bytes": size, "packages": len(dropped)})
@@ -434,6 +500,22 @@ class Service:
     def _published_versions(self) -> set[bytes]:
         publishing = self.session().publishing
         return {version for item in publishing.items for version in item.stack} if publishing else set()
+
+    async def _rollback(self, question: Message, tell: Tell) -> Message:
+        """Run the version before of a package from the next start on, or the published one again.
+
+        What runs goes on: another version is another bubble.
+        """
+        session = self.session()
+        package = catalogue.choose(await session.current(), question.text("application")).package.name
+        undo = question.flag("undo")
+        if not undo:
+            with suppress(ServerUnreachableError):  # offline, what is cached runs
+                await session.origins(session.earlier(package).stack)
+        running, listed = session.roll_back(package, undo=undo)
+        assert session.publishing is not None
+        await integration.integrate(self._folders, session.publishing, self._read_file)
+        return Message("done", {"package": package, "version": running.version, "published": listed.version})
 
     async def _reset(self, question: Message, tell: Tell) -> Message:
         """Drop the copy-on-write layers of a package, of all its versions."""

@@ -15,16 +15,23 @@ from appclient import signin as signins
 from appclient import workflow
 from appclient.address import Address
 from appclient.door import Answer, Door, whole_number
-from appclient.errors import NotEntitledError, NotSignedInError, ServerUnreachableError, ServerUntrustedError
+from appclient.errors import (
+    NotEntitledError,
+    NotSignedInError,
+    ServerUnreachableError,
+    ServerUntrustedError,
+    UnknownPackageError,
+)
 from appclient.folders import Folders
 from appclient.remembered import publishing_path, recall_seen, remember_seen, seen_path
+from appclient.rollback import Rollbacks
 from appclient.signin import SignIn
 from appclient.storedfile import store, stored
 from appclient.workflow import Seen
 from packageformat.errors import FormatError
 from packageformat.limits import ENVELOPE_BYTES_MAX
 from packageformat.pointer import Pointer
-from packageformat.publishing import Publishing
+from packageformat.publishing import Published, Publishing
 
 _log = logging.getLogger(__name__)
 
@@ -38,6 +45,20 @@ STALE_SECONDS = 300
 """A publishing list older than this is asked for again before a launch."""
 
 
+DELTA_BYTES_MAX = 1 << 40
+DELTAS_MAX = 64
+
+
+@dataclass(frozen=True, slots=True)
+class DeltaReference:
+    """A delta to a version from one that is here. A hint of the server's: it proves nothing."""
+
+    old_version: bytes
+    digest: bytes
+    size: int  # bytes
+    path: str
+
+
 @dataclass(frozen=True, slots=True)
 class Origin:
     """Where one package version can be fetched from, for a while."""
@@ -46,6 +67,7 @@ class Origin:
     path: str  # a capability URL on the server, without the host
     expires: int  # seconds since 1970
     packs: Mapping[bytes, str] = field(default_factory=dict)  # URLs of launch packs, by their digests
+    deltas: tuple[DeltaReference, ...] = ()
 
 
 class Session:
@@ -56,8 +78,10 @@ class Session:
 
     def __init__(self, folders: Folders, signin: SignIn) -> None:
         self.signin = signin
-        self.door = Door(Address(signin.url), signin.certificate)
-        self.publishing: Publishing | None = None
+        self.door = self.another_door()
+        self.publishing: Publishing | None = None  # with rollbacks applied
+        self._listed: Publishing | None = None  # as the server signed it
+        self._rollbacks = Rollbacks(folders.state, signin)
         self.fetched_at = 0.0  # seconds since 1970: when the server last confirmed the publishing list
         self._folders = folders
         self._etag = ""
@@ -65,6 +89,10 @@ class Session:
         self._refreshing = asyncio.Lock()
         self._renewing = asyncio.Lock()
         self._load_kept()
+
+    def another_door(self) -> Door:
+        """Return a door to the server with connections of its own. Whoever asks for it closes it."""
+        return Door(Address(self.signin.url), self.signin.certificate)
 
     async def close(self) -> None:
         """End the connections to the server."""
@@ -113,13 +141,45 @@ class Session:
             publishing = await asyncio.to_thread(
                 workflow.accept_publishing, answer.body, self.signin, self._seen, now
             )
+            before = stored(self._kept_path(), most=ENVELOPE_BYTES_MAX)
+            if before is not None:
+                self._rollbacks.replaced(before, publishing)
             store(self._kept_path(), answer.body)
             self._see(self._seen.with_publishing(publishing))
-            self.publishing, self._etag, self.fetched_at = publishing, answer.etag, time.time()
-            return publishing
+            self._listed, self._etag, self.fetched_at = publishing, answer.etag, time.time()
+            self.publishing = self._rollbacks.applied(publishing)
+            return self.publishing
 
-    async def origins(self, versions: Sequence[bytes]) -> dict[bytes, Origin]:
+    def earlier(self, package: str) -> Published:
+        """Return the version before of a published package. Raises UnknownPackageError if none is known."""
+        assert self._listed is not None, "a list was asked for before"
+        return self._rollbacks.before(self._listed, package)
+
+    def roll_back(self, package: str, *, undo: bool) -> tuple[Published, Published]:
+        """Run the version before of a package, or the published one again; return it, and the published one.
+
+        Raises:
+            UnknownPackageError: no version before is known, or there is nothing to undo.
+            CacheError: it cannot be kept.
+        """
+        assert self._listed is not None, "a list was asked for before"
+        if not undo:
+            self._rollbacks.go_back(self._listed, package)
+        elif not self._rollbacks.undo(package):
+            raise UnknownPackageError(f"{package} is as it is published", hint="there is nothing to undo")
+        self.publishing = self._rollbacks.applied(self._listed)
+        found = [
+            next(item for item in items if item.name == package)
+            for items in (self.publishing.items, self._listed.items)
+        ]
+        return found[0], found[1]
+
+    async def origins(self, versions: Sequence[bytes], have: Sequence[bytes] = ()) -> dict[bytes, Origin]:
         """Return where these package versions are, from one request.
+
+        Args:
+            versions: their ids.
+            have: versions that are here, in part at least: deltas from them are told, if there are some.
 
         Raises:
             NotEntitledError: the server does not give one of them to this user.
@@ -127,7 +187,12 @@ class Session:
             MillstreamError: a pointer did not pass the checks of `workflow`.
         """
         answer = await self._authorized(
-            "POST", "/v1/pointers", value={"version_ids": [version.hex() for version in versions]}
+            "POST",
+            "/v1/pointers",
+            value={
+                "version_ids": [version.hex() for version in versions],
+                "have": [version.hex() for version in have[:DELTAS_MAX]],
+            },
         )
         now = int(time.time())
         found: dict[bytes, Origin] = {}
@@ -143,7 +208,8 @@ class Session:
                 pointer = workflow.accept_pointer(envelope, version, self.signin, self._seen, now)
                 path = _object_path(item["url"], pointer.object_digest)
                 packs = _pack_paths(pointer, item.get("packs"))
-                found[version] = Origin(pointer, path, whole_number(item["expires"]), packs)
+                deltas = _deltas(item.get("deltas"), have)
+                found[version] = Origin(pointer, path, whole_number(item["expires"]), packs, deltas)
         except (KeyError, TypeError, ValueError) as error:
             raise _nonsense() from error
         missing = [version for version in versions if version not in found]
@@ -154,6 +220,14 @@ class Session:
             seen = seen.with_pointer(origin.pointer)
         self._see(seen)
         return found
+
+    async def report_launch(self, report: Mapping[str, object]) -> None:
+        """Tell the server what a launch pack lacked (launchreports).
+
+        Raises:
+            MillstreamError: it does not take it; ServerUnreachableError: not now.
+        """
+        await self._authorized("POST", "/v1/launches", value=report)
 
     async def _authorized(
         self, method: str, path: str, *, value: Mapping[str, object] | None = None, etag: str = ""
@@ -197,7 +271,8 @@ class Session:
         if envelope is None:
             return
         try:
-            self.publishing = workflow.accept_publishing(envelope, self.signin, self._seen, int(time.time()))
+            self._listed = workflow.accept_publishing(envelope, self.signin, self._seen, int(time.time()))
+            self.publishing = self._rollbacks.applied(self._listed)
         except (FormatError, ServerUntrustedError) as error:
             _log.warning("the kept publishing list is not used: %s", error)
 
@@ -229,6 +304,15 @@ def _pack_paths(pointer: Pointer, told: object) -> dict[bytes, str]:
             if digest is not None:
                 paths[digest] = _object_path(item["url"], digest)
     return paths
+
+
+def _deltas(told: object, have: Sequence[bytes]) -> tuple[DeltaReference, ...]:
+    found = []
+    for item in told[:DELTAS_MAX] if isinstance(told, list) else ():
+        old, digest, size = bytes.fromhex(item["from"]), bytes.fromhex(item["digest"]), item["size"]
+        if old in have and 0 < whole_number(size) <= DELTA_BYTES_MAX:
+            found.append(DeltaReference(old, digest, size, _object_path(item["url"], digest)))
+    return tuple(found)
 
 
 def _base64(text: object) -> bytes:

@@ -23,6 +23,9 @@ class Tally:
     faults_served: int = 0  # blocks that an application waited for
     pages_packed: int = 0  # pages that came in launch packs
     faults_packed: int = 0  # faults that a launch pack was about to answer: of `faults_served`
+    delta_bytes: int = 0  # of `bytes_received`, those of deltas
+    misses: int = 0  # pages that launches waited for and their packs did not hold
+    round_trips: int = 0  # requests that were waited for one after another, those before the start counted
     requests: int = 0
     corrupt: int = 0  # frames that came damaged
     damaged: int = 0  # blocks found damaged in the cache, and fetched again
@@ -54,6 +57,11 @@ class Statistics:
                 del self._tallies[min(self._tallies, key=lambda other: self._tallies[other].last_fetch)]
             tally = self._tallies[name] = Tally(last_fetch=time.time())
         return tally
+
+    def last_fetch(self, bubble: bytes) -> float:
+        """Return when something came for a bubble last, in seconds since 1970; 0 if that is not known."""
+        tally = self._tallies.get(bubble.hex())
+        return tally.last_fetch if tally is not None else 0.0
 
     def table(self) -> dict[str, dict[str, object]]:
         """Return all counts by bubble id in hexadecimal digits."""

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from hashlib import sha256
+from typing import Literal
 
 from packageformat.compression import decompress
 from packageformat.errors import FormatError, MillstreamError
@@ -42,7 +43,7 @@ class Built:
     """What became of one application's pack."""
 
     profile: StoredProfile
-    outcome: str  # built, kept (cutting it anew would not pay), overtaken (by a newer profile), failed
+    outcome: Literal["built", "kept", "overtaken", "failed"]  # kept: cutting it anew would not pay
     pack: StoredPack | None = None
     error: MillstreamError | None = None
     seconds: float = 0.0

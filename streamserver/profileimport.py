@@ -11,6 +11,7 @@ import stat
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from packageformat.errors import FormatError
 from packageformat.launchprofile import MAGIC, PREAMBLE, PackageProfiles, decode_profiles, encode_profiles
@@ -28,7 +29,7 @@ SUFFIX = ".profile"
 class ImportedProfile:
     """What an import did: `imported` new profiles, or nothing (they were here)."""
 
-    outcome: str  # imported or present
+    outcome: Literal["imported", "present"]
     name: str  # of the package
     version: str
     version_id: bytes

@@ -28,7 +28,7 @@ from streamserver.watcher import Patience, Watcher
 from streamserver.webapplication import make_application
 
 LOG = logging.getLogger("streamserver")
-IDLE_S = 30.0  # a connection whose next request head is not complete by then is closed
+IDLE_S = 75.0  # a connection whose next request head is not complete by then is closed; clients ping at 60
 HANDSHAKE_S = 20.0
 STOP_S = 10.0  # requests under way have so long to finish
 FILES_WANTED = 65536

@@ -16,7 +16,7 @@ def fill(on: Stage, application: str) -> bool:
         RuntimeError: it could not be fetched.
     """
     if can_fill(on):
-        on.visit.appclient("fill", application, timeout_s=_ENOUGH_S)
+        on.visit.appclient("fill", application, "--wait", timeout_s=_ENOUGH_S)
     else:  # every byte that the bubble shows; what a higher layer hides stays away
         script = "find / -xdev -type f -exec cat {} + >/dev/null 2>&1; exit 0"
         on.visit.appclient("run", application, "--quiet", "--shell", "--", "-c", script, timeout_s=_ENOUGH_S)

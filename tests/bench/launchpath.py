@@ -20,7 +20,6 @@ from samples import sequenced
 from samples.visit import Launch
 from tests.bench import baseline
 from tests.bench.images import UID, images
-from tests.bench.unpacked import unpacked
 from tests.stage import RECIPES, Stage, say, stage
 
 Measured = dict[str, list[float]]
@@ -53,32 +52,31 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def measure(on: Stage, application: str, repeats: int) -> Measured:
+def measure(on: Stage, application: str, repeats: int, tree: Path) -> Measured:
     """Return milliseconds by what was measured."""
     found: Measured = {}
     program = [on.programs / "appclient", "run", application, "--command", "true"]
     for _ in range(2):  # what the second launch lacks, it has brought for the third
         on.visit.launch(application).end()
     on.visit.settle()
-    with unpacked(on, application) as files:
-        for repeat in range(repeats):
-            say(f"{application} {repeat + 1}/{repeats}")
-            _wait_until_nobody_runs(on)
-            launch = on.visit.launch(application)
-            assert launch.seconds is not None
-            found.setdefault("first window", []).append(1000 * launch.seconds)
-            launch.end()
-            seconds = baseline.first_window(on, application, [files], {}, timeout_s=60)
-            found.setdefault("first window, native", []).append(1000 * seconds)
-            _wait_until_nobody_runs(on)
-            _timed(found, "true in a new bubble", lambda: _run(on, program))
-            holder = on.visit.start(application)
-            time.sleep(1)
-            _timed(found, "true in a bubble that runs", lambda: _run(on, program))
-            holder.end()
-            with baseline.run(on, ["true"], [files], {}) as (begin, process):
-                _timed(found, "true, native", lambda: _begun(begin, process))
-            _timed(found, "python, by itself", lambda: _run(on, [on.programs / "python", "-c", ""]))
+    for repeat in range(repeats):
+        say(f"{application} {repeat + 1}/{repeats}")
+        _wait_until_nobody_runs(on)
+        launch = on.visit.launch(application)
+        assert launch.seconds is not None
+        found.setdefault("first window", []).append(1000 * launch.seconds)
+        launch.end()
+        seconds = baseline.first_window(on, application, [tree], {}, timeout_s=60)
+        found.setdefault("first window, native", []).append(1000 * seconds)
+        _wait_until_nobody_runs(on)
+        _timed(found, "true in a new bubble", lambda: _run(on, program))
+        holder = on.visit.start(application)
+        time.sleep(1)
+        _timed(found, "true in a bubble that runs", lambda: _run(on, program))
+        holder.end()
+        with baseline.run(on, ["true"], [tree], {}) as (begin, process):
+            _timed(found, "true, native", lambda: _begun(begin, process))
+        _timed(found, "python, by itself", lambda: _run(on, [on.programs / "python", "-c", ""]))
     return found
 
 

@@ -17,8 +17,9 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from tests.bench.unpacked import unpacked
-from tests.stage import Stage, say, stage
+from samples import sequenced
+from tests.bench.images import images
+from tests.stage import RECIPES, Stage, say, stage
 
 UNDISTURBED = 5
 VIEW_KILLS = 5
@@ -108,7 +109,7 @@ def _kill_an_agent(on: Stage, found: Restarts, usual_s: float, after_s: float) -
 
         def ended() -> bool:
             """Look for the next agent meanwhile."""
-            if not listening and _listens(on):
+            if not listening and _listens(on, before):
                 listening.append(time.monotonic())
             return launch.process.poll() is not None
 
@@ -131,17 +132,18 @@ def _kill_views(on: Stage, found: Restarts) -> None:
     _make_cold(on)
     launch = on.visit.launch(found.application, timeout_s=_ENOUGH_S)
     try:
-        with unpacked(on, found.application) as truth:
-            files = sorted(
-                path
-                for path in (truth / "usr/lib").rglob("*")
-                if path.is_file() and not path.is_symlink() and path.stat().st_size > 100_000
-            )
-            for number in range(VIEW_KILLS):
-                say(f"view {number + 1}/{VIEW_KILLS}")
-                began = time.monotonic()
-                _kill_view(on, found, truth, files[number::VIEW_KILLS][:40])
-                time.sleep(max(0.0, APART_S - (time.monotonic() - began)))
+        packages = sequenced.stack(found.application, on.cache, say, RECIPES)
+        truth = images(packages, on.cache, say).tree
+        files = sorted(
+            path
+            for path in (truth / "usr/lib").rglob("*")
+            if path.is_file() and not path.is_symlink() and path.stat().st_size > 100_000
+        )
+        for number in range(VIEW_KILLS):
+            say(f"view {number + 1}/{VIEW_KILLS}")
+            began = time.monotonic()
+            _kill_view(on, found, truth, files[number::VIEW_KILLS][:40])
+            time.sleep(max(0.0, APART_S - (time.monotonic() - began)))
         found.application_lived = launch.process.poll() is None
     finally:
         launch.end()
@@ -182,10 +184,12 @@ def _processes(on: Stage) -> Iterator[tuple[int, list[bytes]]]:
             yield process, Path(f"/proc/{process}/cmdline").read_bytes().rstrip(b"\0").split(b"\0")
 
 
-def _listens(on: Stage) -> bool:
+def _listens(on: Stage, killed: Sequence[int]) -> bool:
+    """Return whether an agent listens that is none of those that were killed: they may be ending still."""
     with socket.socket(socket.AF_UNIX) as door, suppress(OSError):
         door.connect(str(on.user.runtime / "millstream/supply.sock"))
-        return True
+        peer = door.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
+        return int.from_bytes(peer[:4], sys.byteorder) not in killed
     return False
 
 

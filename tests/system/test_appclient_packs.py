@@ -241,3 +241,61 @@ def test_a_new_version_shares_what_has_not_changed(stage: ClientStage, tmp_path:
         assert new < before / 2, (before, new)
     finally:
         stage.server.command("packages", "remove", "probe", "--version", "2")
+
+
+def test_a_new_version_comes_as_a_delta_against_the_old_one(stage: ClientStage, tmp_path: Path) -> None:
+    files = probe_files()
+    large = files[LARGE.decode()]
+    assert isinstance(large, bytes)
+    assert read(stage, "sha256sum /usr/share/probe/large") == [hashlib.sha256(large).hexdigest()]
+    wait_until(lambda: not stage.status()["fetching"])
+    old = sum(tally["bytes_received"] for tally in stage.status()["bubbles"].values())
+    changed = dict(files)
+    changed[LARGE.decode()] = b"a few bytes more" + large[: 3 << 20] + b"and in the middle" + large[3 << 20 :]
+    runtime, probe = (next(stage.folder.glob(f"{name}*.ovp")) for name in ("little", "probe"))
+    built = build_package(
+        tmp_path,
+        "probe",
+        changed,
+        version="3",
+        requires_ids=[head_of(runtime).version_id],
+        applications=[PROBE],
+    )
+    profile = built.path.with_suffix(".profile")
+    profile.write_bytes(whole_profile(runtime, built.path))
+    stage.server.command("import", built.path)
+    stage.server.command("packs", "build")
+    stage.server.command("deltas", "build")
+    try:
+        stage.client("refresh")
+        whole = changed[LARGE.decode()]
+        assert isinstance(whole, bytes)
+        assert read(stage, "sha256sum /usr/share/probe/large") == [hashlib.sha256(whole).hexdigest()]
+        tallies = stage.status()["bubbles"].values()
+        delta = sum(tally["delta_bytes"] for tally in tallies)
+        new = sum(tally["bytes_received"] for tally in tallies) - old
+        told = (stage.server.command("deltas", "list"), stage.server.command("packs", "list"), tallies)
+        assert 0 < delta < 200_000, (told, stage.agent_log())
+        assert new < 1 << 20, (old, new, delta)
+        assert probe.exists()
+    finally:
+        stage.server.command("packages", "remove", "probe", "--version", "3")
+
+
+def whole_profile(runtime: Path, probe: Path) -> bytes:
+    """Return a profile of launches that read all of the large file."""
+    packages = [head_of(runtime), head_of(probe)]
+    tree = packages[-1].tree
+    entry = tree.find(LARGE)
+    assert entry is not None
+    size = tree.sizes[entry]
+    content = ProfileContent(packages[-1].content_id(entry), size, LARGE)
+    profile = LaunchProfile(
+        PROBE.id,
+        bubble_id([package.version_id for package in packages]),
+        (ProfileRun("by hand", 100),),
+        (content,),
+        (Touch(0, 0, -(-size // PAGE_SIZE), 1, 0),),
+        1,
+    )
+    return encode_profiles(PackageProfiles(packages[-1].version_id, (profile,)))

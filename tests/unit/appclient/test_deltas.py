@@ -25,6 +25,7 @@ from tests.packagefiles import PackageFile, open_package
 from tests.packages import build_package
 
 PROGRAM = secrets.token_bytes(5 * BLOCK_SIZE + 999)
+NEWS = secrets.token_hex(35_000).encode()
 COMMON = secrets.token_bytes(2 * BLOCK_SIZE)
 
 
@@ -43,7 +44,7 @@ class Version:
         files = {
             "usr/bin/program": moved(number),
             "usr/share/common": COMMON,
-            f"usr/share/news-{number}": secrets.token_hex(35_000).encode(),
+            f"usr/share/news-{number}": NEWS.replace(b"00", b"%d" % (90 + number)),
         }
         built = build_package(folder, "editor", files, version=str(number))
         self.file: PackageFile = open_package(built.path)
@@ -92,7 +93,7 @@ class Pair:
     def __init__(self, folder: Path) -> None:
         self.cache = CacheFolder(folder / "cache")
         self.old, self.new = Version(folder, self.cache, 1), Version(folder, self.cache, 2)
-        self.delta = build_delta(self.old.side, self.new.side, self.new.plain_size)
+        self.delta = build_delta(self.old.side, self.new.side, self.new.plain_size, level=3)
         self.head = self.delta[: delta_head_size(self.delta[:FIRST_BYTES])]
         self.update = Update.read(self.head, self.old.layer, self.new.layer)
 
@@ -159,7 +160,7 @@ def test_pages_are_enough_where_a_frame_needs_no_more(pair: Pair) -> None:
     last = program[4]
     plain = pair.old.blocks[last]
     pages = {0: plain[:PAGE_SIZE], 1: plain[PAGE_SIZE : 2 * PAGE_SIZE]}
-    pair.old.layer.write_pages([BlockPages(last, page_hashes(plain), pages)])
+    pair.old.layer.write_pages([BlockPages(0, last, page_hashes(plain), pages)])
     assert pair.old.layer.read_pages(last, 0, 2 * PAGE_SIZE) == plain[: 2 * PAGE_SIZE]
     assert pair.old.layer.read_pages(last, PAGE_SIZE, 3 * PAGE_SIZE) is None
     frame = pair.update.delta.frame_of(pair.new.blocks_of(b"usr/bin/program")[0])
