@@ -172,7 +172,7 @@ class Fetching:
             layer = await self._layer_of(version, None)
             if layer.has_pages(block, pages):
                 return
-            layer = await self._complete(version)
+            layer = await self._completed(version)
             if layer.has_pages(block, pages):
                 return
             job = self._job(layer, layer.frame_of(block), urgency, tally)
@@ -188,6 +188,13 @@ class Fetching:
         layer = await self._layer_of(version, None)
         if not layer.has_block(block):
             raise ServerUnreachableError(f"{layer.describe(block)} does not stay in the cache")
+
+    async def _completed(self, version: bytes) -> Layer:
+        try:
+            return await self._complete(version)
+        except MillstreamError as error:
+            self._trouble = error.line()
+            raise
 
     async def damaged(self, version: bytes, block: int, tally: Tally) -> None:
         """Forget a block that a view found damaged in the cache."""

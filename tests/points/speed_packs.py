@@ -67,7 +67,7 @@ def pages_lacking(outcome: Outcome, artefacts: Path) -> None:
             (artefacts / f"{application}-lacking.txt").write_text(_listing(own))
             outcome.require(f"{application}: at most {LACKING:.0%} lacking", share <= LACKING, f"{share:.2%}")
             needed = after.get("pages_needed") or len(pages)
-            lacking = after.get("pages_missed", after["waits"])
+            lacking = after["misses"]
             outcome.require(
                 f"{application}: at most {LACKING_AFTER:.1%} lacking after relearning",
                 lacking <= needed * LACKING_AFTER,
