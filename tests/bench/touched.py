@@ -17,7 +17,7 @@ from pathlib import Path
 import zstandard
 
 from bubble.trace import VARIABLE, TracedRead, read_trace
-from bubble.viewimage import ViewImage, load
+from bubble.viewimage import MAGIC, ViewImage, load
 from packageformat.launchprofile import LaunchProfile, decode_profiles
 from packageformat.limits import PAGE_SIZE
 from tests.bench.baseline import drop_page_cache
@@ -88,7 +88,7 @@ def traced_pages(on: Stage, application: str) -> list[TouchedPage]:
         launch = on.visit.launch(application)
         assert launch.window is not None
         launch.end()
-        images = [load(path.read_bytes()) for path in _files(on.user.home / _VIEWS)]
+        images = [load(data) for data in _files(on.user.home / _VIEWS) if data.startswith(MAGIC)]
         if len(images) != 1:
             raise RuntimeError(f"one view image of {application} was expected, found {len(images)}")
         if not trace.exists():
@@ -153,6 +153,5 @@ def _id_of(profiles: Path, application: str) -> str:
     return next((id for id in known if id in {application, f"{application}.desktop"}), known[0])
 
 
-def _files(folder: Path) -> list[Path]:
-    """Return the view images: what lies beside one has a dot in its name."""
-    return [path for path in folder.iterdir() if "." not in path.name] if folder.exists() else []
+def _files(folder: Path) -> list[bytes]:
+    return [path.read_bytes() for path in folder.iterdir() if path.is_file()] if folder.exists() else []

@@ -1,7 +1,8 @@
 """From an update to the first window, beside a cold first launch: a real application in two real versions.
 
-The client has run the old version. The server gets the new one, with its launch pack and its deltas; the
-client refreshes its list; then the application is started. Nothing of the new version was fetched before.
+The client has run the old version and has all of it. The server gets the new one, with its launch pack and
+its deltas; the client refreshes its list; then the application is started. Nothing of the new version was
+fetched before.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from pathlib import Path
 from samples import sequenced
 from tests.bench.baseline import drop_page_cache
 from tests.bench.coldstart import Plan, build_packs, ground
+from tests.bench.filling import fill
 from tests.bench.link import Link
 from tests.bench.ratio import Interval, geometric_mean_of_ratios, ratio
 from tests.points.outcome import Outcome
@@ -53,6 +55,7 @@ def measure(count: int, plan: Plan) -> Starts:
         build_packs(on)
         on.sign_in()
         on.visit.launch(APPLICATION).end()
+        fill(on, APPLICATION)  # as the background fill does, as it comes
         on.visit.leave()
         for name, place in _places(on):
             _copy(place, on.folder / name)
@@ -75,6 +78,7 @@ def measure(count: int, plan: Plan) -> Starts:
 
 def _start(on: Stage, link: Link) -> tuple[float, int]:
     on.visit.appclient("refresh")
+    on.visit.settle()
     drop_page_cache()
     before = link.received()
     launch = on.visit.launch(APPLICATION)

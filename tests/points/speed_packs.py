@@ -84,6 +84,7 @@ def _launch(on: Stage, link: Link, application: str) -> dict[str, int]:
     """Launch on an empty client; return what the client counted until the first window."""
     on.forget()
     on.visit.appclient("refresh")
+    on.visit.settle()
     before = link.received()
     launch = on.visit.launch(application)
     told = {"line_bytes": link.received() - before, **counts(on)}
@@ -118,6 +119,7 @@ def second_application(outcome: Outcome, artefacts: Path) -> None:
             on.publish(application)
         build_packs(on)
         on.sign_in()
+        on.visit.appclient("settings", "--fill", "off")  # what a launch moves, and nothing behind it
         shared = {(page.content_id, page.page) for page in traced_pages(on, first)}
         for second in chosen[1:]:
             say(f"{second} after {first}")
@@ -127,6 +129,7 @@ def second_application(outcome: Outcome, artefacts: Path) -> None:
             yardstick, alone = packed_bytes(own, tree), _launch(on, link, second)["line_bytes"]
             _launch(on, link, first)
             on.visit.appclient("refresh")
+            on.visit.settle()
             before = link.received()
             launch = on.visit.launch(second)
             received = link.received() - before
