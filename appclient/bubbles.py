@@ -150,6 +150,7 @@ class Bubbles:
         tally: Tally,
         tell: Telling,
         found: Callable[[Mapping[bytes, Origin], bool], None],
+        language: str = "",
     ) -> list[Origin]:
         """Have the outlines of a whole stack; return where its packages are, if that had to be asked.
 
@@ -161,6 +162,7 @@ class Bubbles:
             tell: is told what is done.
             found: is called when the server has said where the packages are, and told whether nothing of
                 them is here.
+            language: the user's locale.
 
         Raises:
             MillstreamError: one cannot be had, or they do not belong together.
@@ -175,7 +177,7 @@ class Bubbles:
         if missing:
             tell(f"asking {session.signin.url} for {published.title or published.name}")
             have = await asyncio.to_thread(self.versions_before, published)
-            origins = await session.origins(published.stack, have)
+            origins = await session.origins(published.stack, have, language)
             found(origins, len(missing) == len(published.stack) and not have)
             size = sum(front_extent(origins[version].pointer.header)[1] for version in missing)
             tell(f"fetching {size / 1e6:.1f} MB of tables of contents")
@@ -192,6 +194,7 @@ class Bubbles:
         tally: Tally,
         tell: Telling,
         found: Callable[[Mapping[bytes, Origin], bool], None],
+        language: str = "",
     ) -> Made:
         """Return the bubble of an application, ready to start. `found` as in `stack_of`.
 
@@ -205,7 +208,7 @@ class Bubbles:
             origins: list[Origin] = []
             publishers = self._publishers(published)
             if publishers is None or not await asyncio.to_thread(_is_whole, image):
-                origins = await self.stack_of(published, tally, tell, found)
+                origins = await self.stack_of(published, tally, tell, found, language)
                 layers = [await self.layer_of(version, None) for version in published.stack]
                 publishers = tuple(layer.manifest.publisher for layer in layers)
                 store(_beside(image), b"".join(publishers))
@@ -271,20 +274,20 @@ class Bubbles:
             return None
         return tuple(keys[at : at + PUBLIC_KEY_SIZE] for at in range(0, size, PUBLIC_KEY_SIZE))
 
-    def pack_here(self, bubble: bytes, application: str, language: str) -> bytes:
+    def pack_here(self, bubble: bytes, application: str) -> bytes:
         """Return the digest of the launch pack that is in the cache, all of it; empty if none is."""
         value = stored_json(self._packed_path(bubble))
-        text = value.get(f"{application} {language}") if isinstance(value, dict) else None
+        text = value.get(application) if isinstance(value, dict) else None
         try:
             return bytes.fromhex(text) if isinstance(text, str) else b""
         except ValueError:
             return b""
 
-    def note_pack(self, bubble: bytes, application: str, language: str, digest: bytes) -> None:
-        """Note that a launch pack is in the cache, all of it that a language needs."""
+    def note_pack(self, bubble: bytes, application: str, digest: bytes) -> None:
+        """Note that a launch pack is in the cache, all of it."""
         value = stored_json(self._packed_path(bubble))
         packs = value if isinstance(value, dict) else {}
-        packs[f"{application} {language}"] = digest.hex()
+        packs[application] = digest.hex()
         store_json(self._packed_path(bubble), packs)
 
     def _packed_path(self, bubble: bytes) -> Path:

@@ -9,8 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from packageformat.launchpack import languages_of
-
 QUIET_SECONDS = 5.0
 WATCH_SECONDS = 120.0
 _BLOCKS_MAX = 1 << 14
@@ -61,7 +59,7 @@ class LaunchWatch:
 
         Args:
             bubble: the launch's.
-            name: the pack's: its application, or the languages of that (`languages_of`).
+            name: the pack's: its application, or that of a language beside it.
             pages: by version and block.
 
         Returns:
@@ -69,7 +67,7 @@ class LaunchWatch:
             was missed turns out to be in this pack.
         """
         launch = self._launches.get(bubble)
-        if launch is None or name not in (launch.application, languages_of(launch.application)):
+        if launch is None or name.partition("@")[0] != launch.application.partition("@")[0]:
             return 0
         launch.has_pack = launch.has_pack or name == launch.application
         for place, bits in pages.items():

@@ -18,19 +18,18 @@ import asyncio
 import logging
 import time
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
 
 from appclient.door import Body, CapabilityExpiredError, Door
 from appclient.errors import ServerUnreachableError
 from appclient.layer import Layer
-from appclient.localefiles import locale_files
 from appclient.session import Origin
 from appclient.statistics import Tally
 from appclient.updating import Updates
 from bubble.viewimage import ENTRY_BITS
-from packageformat.errors import FormatError, MillstreamError
+from packageformat.errors import MillstreamError
 from packageformat.launchpack import PREAMBLE_SIZE, BlockPages, MissingHashesError, PackReader, directory_end
 from packageformat.limits import DIGEST_SIZE, PAGES_A_BLOCK
 from packageformat.pointer import PackReference
@@ -70,14 +69,12 @@ class _Pack:
     reference: PackReference
     tally: Tally
     directory: asyncio.Future[bool]
-    language: str = ""
-    main: str = ""
+    beside: bool = False  # a language's
     reader: PackReader | None = None
     layers: tuple[Layer, ...] = ()
     frames_of: dict[tuple[bytes, int], list[tuple[int, int]]] = field(default_factory=dict)
     arrivals: dict[int, asyncio.Future[None]] = field(default_factory=dict)
     missing: set[int] = field(default_factory=set)  # frames that are still to come
-    wanted_frames: frozenset[int] = frozenset()
     coming: list[int] = field(default_factory=list)  # for each frame, bytes of the pack up to its end
     received: int = 0  # bytes of the pack's stream so far
     began: float = 0.0
@@ -93,7 +90,7 @@ class LaunchPacks:
         complete: Callable[[bytes], Awaitable[Layer]],
         tell: Callable[[bytes, Came], None],
         updates: Updates,
-        done: Callable[[bytes, PackReference, str], None],
+        done: Callable[[bytes, PackReference], None],
         held: Callable[[bytes, PackReference, Mapping[tuple[bytes, int], int]], None],
     ) -> None:
         """Prepare.
@@ -103,7 +100,7 @@ class LaunchPacks:
             complete: returns the layer of a version with the rest of its head.
             tell: tells the views of a bubble what has come.
             updates: brings what an older version and a delta give.
-            done: is told that a pack is in the cache, all of it that a language needs.
+            done: is told that a pack is in the cache, all of it.
             held: is told at the end which pages of a pack were to be brought, by version and block, if its
                 directory came.
         """
@@ -141,8 +138,7 @@ class LaunchPacks:
         tally: Tally,
         *,
         fresh: bool,
-        language: str = "",
-        main: str = "",
+        beside: bool = False,
     ) -> None:
         """Begin to bring a pack, unless it is on its way.
 
@@ -154,9 +150,7 @@ class LaunchPacks:
             layers_of: the bubble's layers, bottom first, as soon as their outlines are verified.
             tally: the bubble's counts.
             fresh: nothing of the bubble's packages is here: all of the pack is wanted.
-            language: of the user's messages.
-            main: of a pack of all languages, the application that it belongs to: only files are wanted that
-                stand for others of that one's pack in this language.
+            beside: it is a language's, beside the launch pack itself.
         """
         key = (bubble, reference.application)
         if key in self._packs or self._tasks is None:
@@ -167,8 +161,7 @@ class LaunchPacks:
             reference,
             tally,
             directory,
-            language=language,
-            main=main,
+            beside=beside,
             began=time.monotonic(),
         )
         task = self._tasks.create_task(self._bring_and_tell(pack, door, origin, layers_of, fresh=fresh))
@@ -248,7 +241,7 @@ class LaunchPacks:
                 path = (await origin(again)).packs.get(digest)
                 if path is None:
                     return
-                if fresh and pack.reader is None and not pack.main:
+                if fresh and pack.reader is None:
                     await self._stream(pack, door, path, layers_of)
                 else:
                     await self._fetch_missing(pack, door, path, layers_of)
@@ -266,7 +259,7 @@ class LaunchPacks:
                 _log.exception("no launch pack of %s: a bug", pack.reference.application)
                 return
             else:
-                self._done(pack.bubble, pack.reference, pack.language)
+                self._done(pack.bubble, pack.reference)
                 return
 
     async def _stream(self, pack: _Pack, door: Door, path: str, layers_of: LayersOf) -> None:
@@ -295,7 +288,6 @@ class LaunchPacks:
                     reader = await self._open(pack, head, layers_of)
                     places = reader.frame_places()
                     whole = [n for n, (start, length) in enumerate(places) if start + length <= guess]
-                    whole = [] if pack.main else whole
                     await self._receive(pack, door, content, whole)
                     rest = guess - (sum(places[whole[-1]]) if whole else end)
                     await self._take(pack, door, content, rest)
@@ -360,23 +352,18 @@ class LaunchPacks:
 
     async def _open(self, pack: _Pack, head: bytes, layers_of: LayersOf) -> PackReader:
         """Check the directory, learn the block ids that it proves, and let faults look into it."""
-        pack.layers = tuple(await layers_of())
-        reader = PackReader([layer.in_pack for layer in pack.layers], pack.reference.application)
+        reader = PackReader(None, pack.reference.application)
         loop = asyncio.get_running_loop()
-        unnamed = await loop.run_in_executor(self._writer, _learn, reader, head, pack)
+        decoding = loop.run_in_executor(self._writer, reader.feed, head)  # while the outlines come
+        pack.layers = tuple(await layers_of())
+        await decoding
+        unnamed = await loop.run_in_executor(self._writer, _learn, reader, pack)
         for version in unnamed:
             await self._complete(version)
         pack.reader = reader
         places = reader.frame_places()
         pack.coming = [start + size for start, size in places]
         pack.missing = set(range(len(places)))
-        if pack.main:
-            main = self._packs.get((pack.bubble, pack.main))
-            if main is not None and not main.directory.done():
-                await asyncio.wait([main.directory], timeout=_DIRECTORY_SECONDS)
-            touched = self._touched.get((pack.bubble, pack.main), ())
-            pack.missing = await loop.run_in_executor(self._writer, _frames_of_language, pack, touched)
-        pack.wanted_frames = frozenset(pack.missing)
         self._touched[pack.bubble, pack.reference.application] = frozenset(pack.frames_of)
         while len(self._touched) > _TOUCHED_MAX:
             self._touched.popitem(last=False)
@@ -388,10 +375,9 @@ class LaunchPacks:
         known, bits = False, 0
         for (of, _), pack in self._packs.items():
             if of == bubble and pack.directory.done() and pack.directory.result():
-                known = known or not pack.main
-                for frame, pages in pack.frames_of.get((version, block), ()):
-                    if frame in pack.wanted_frames:
-                        bits |= pages
+                known = known or not pack.beside
+                for _, pages in pack.frames_of.get((version, block), ()):
+                    bits |= pages
         return known, bits
 
     def knows(self, bubble: bytes) -> bool:
@@ -450,16 +436,13 @@ class LaunchPacks:
         return here
 
 
-def _learn(reader: PackReader, head: bytes, pack: _Pack) -> list[bytes]:
+def _learn(reader: PackReader, pack: _Pack) -> list[bytes]:
     """Check a directory and keep the block ids that it proves; in the writing thread.
 
     Returns:
         The versions of which it touches files without naming all their blocks.
     """
-    reader.feed(head)
-    directory = reader.directory
-    if directory is None:
-        raise FormatError("a launch pack with a damaged directory")
+    directory = reader.trust([layer.in_pack for layer in pack.layers])
     for number, frame in enumerate(directory.frames):
         for extent in frame.extents:
             bits = ((1 << extent.pages) - 1) << extent.first_page
@@ -490,46 +473,14 @@ def _learn(reader: PackReader, head: bytes, pack: _Pack) -> list[bytes]:
 
 
 def _pages(pack: _Pack) -> dict[tuple[bytes, int], int]:
-    """Return the pages of the frames that are wanted, by version and block."""
+    """Return the pages of a pack, by version and block."""
     found = {}
     for place, frames in tuple(pack.frames_of.items()):
         bits = 0
-        for frame, pages in frames:
-            if frame in pack.wanted_frames:
-                bits |= pages
-        if bits:
-            found[place] = bits
+        for _, pages in frames:
+            bits |= pages
+        found[place] = bits
     return found
-
-
-def _frames_of_language(pack: _Pack, touched_blocks: Collection[tuple[bytes, int]]) -> set[int]:
-    """Return the frames with files that stand for touched ones in the user's language (writing thread)."""
-    assert pack.reader is not None and pack.reader.directory is not None
-    trees = {layer.version: layer.tree for layer in pack.layers}
-    touched = {
-        trees[version].path(trees[version].block_place(block)[0])
-        for version, block in touched_blocks
-        if version in trees
-    }
-    wanted = set()
-    for path in locale_files(touched, pack.language, lambda path: _place(path, pack.layers) is not None):
-        wanted.add(_place(path, pack.layers))
-    return {
-        number
-        for number, frame in enumerate(pack.reader.directory.frames)
-        if any((one.layer, pack.layers[one.layer].file_of(one.block)[0]) in wanted for one in frame.extents)
-    }
-
-
-def _place(path: bytes, layers: Sequence[Layer]) -> tuple[int, int] | None:
-    """Return the layer that shows a path, and the entry that holds its content."""
-    for number in range(len(layers) - 1, -1, -1):
-        tree = layers[number].tree
-        entry = tree.find(path)
-        if entry is not None:
-            link = tree.links[entry]
-            return number, link if link >= 0 else entry
-    return None
 
 
 def _write(pack: _Pack, frame: int, part: bytes) -> Came:

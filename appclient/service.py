@@ -42,7 +42,7 @@ from appclient.wire import Message
 from bubble.cachefile import CacheFolder
 from bubble.spec import encode_spec
 from packageformat.errors import MillstreamError
-from packageformat.launchpack import languages_of
+from packageformat.launchpack import language_of, language_pack
 from packageformat.limits import PAGES_A_BLOCK
 from packageformat.package import Package
 from packageformat.pointer import PackReference
@@ -52,6 +52,9 @@ from packageformat.stack import bubble_id
 _log = logging.getLogger(__name__)
 
 Tell = Callable[[str], None]
+
+_REST_SECONDS = 3.0
+"""After a launch pack, before the rest of the heads is fetched; a fault that needs it does not wait."""
 
 ALL_PAGES = (1 << PAGES_A_BLOCK) - 1
 
@@ -237,7 +240,7 @@ class Service:
             self.fetching.know(origins.values())
             self._bring_packs(choice, tally, language, fresh=fresh)
 
-        made = await self._bubbles.make(choice, tally, tell, found)
+        made = await self._bubbles.make(choice, tally, tell, found, language)
         self.background.prepared()
         if made.spec.streamed and not asked:
             self._later(self._resume_packs(choice, tally, language))
@@ -259,22 +262,22 @@ class Service:
     def _bring_packs(self, choice: Choice, tally: Tally, language: str, *, fresh: bool) -> None:
         """Begin to bring the launch packs of an application that are not here yet.
 
-        There may be two: what every launch needs, and beside it the files of all languages, of which those of
-        the user's are wanted.
+        There may be two: what every launch needs, and beside it the files of the user's language.
         """
         published, version = choice.package, choice.package.version_id
         bubble = bubble_id(published.stack)
         origin = self.fetching.known_origin(version)
-        application = choice.application.id
-        names = {application: "", languages_of(application): application}
+        names = (choice.application.id, language_pack(choice.application.id, language_of(language)))
 
         async def layers() -> list[Layer]:
             return [await self._bubbles.layer_of(one, None) for one in published.stack]
 
-        for reference in origin.pointer.packs if origin is not None else ():
+        if origin is None:
+            return
+        for reference in (*origin.pointer.packs, *origin.language_packs):
             if reference.bubble_id != bubble or reference.application not in names:
                 continue
-            if self._bubbles.pack_here(bubble, reference.application, language) == reference.object_digest:
+            if self._bubbles.pack_here(bubble, reference.application) == reference.object_digest:
                 self.background.pack_held(bubble, reference.application, {})
                 continue
             self.packs.bring(
@@ -285,8 +288,7 @@ class Service:
                 layers,
                 tally,
                 fresh=fresh,
-                language=language,
-                main=names[reference.application],
+                beside=reference in origin.language_packs,
             )
 
     async def _resume_packs(self, choice: Choice, tally: Tally, language: str) -> None:
@@ -294,19 +296,20 @@ class Service:
         published = choice.package
         try:
             have = await asyncio.to_thread(self._bubbles.versions_before, published)
-            origins = await self.session().origins(published.stack, have)
+            origins = await self.session().origins(published.stack, have, language)
             self.fetching.know(origins.values())
         except MillstreamError as error:
             _log.info("no launch pack is asked for: %s", error.line())
             return
         self._bring_packs(choice, tally, language, fresh=False)
 
-    def _pack_is_here(self, bubble: bytes, reference: PackReference, language: str) -> None:
-        self._bubbles.note_pack(bubble, reference.application, language, reference.object_digest)
+    def _pack_is_here(self, bubble: bytes, reference: PackReference) -> None:
+        self._bubbles.note_pack(bubble, reference.application, reference.object_digest)
         self._later(self._complete_stack(bubble))
 
     async def _complete_stack(self, bubble: bytes) -> None:
-        """Have the rest of each head: the launch pack came first."""
+        """Have the rest of each head, once the launch no longer needs the processor."""
+        await asyncio.sleep(_REST_SECONDS)
         try:
             for version in self._bubbles.stack_here(bubble):
                 await self._bubbles.complete(version)

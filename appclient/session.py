@@ -29,8 +29,9 @@ from appclient.signin import SignIn
 from appclient.storedfile import store, stored
 from appclient.workflow import Seen
 from packageformat.errors import FormatError
+from packageformat.launchpack import language_pack
 from packageformat.limits import ENVELOPE_BYTES_MAX
-from packageformat.pointer import Pointer
+from packageformat.pointer import PackReference, Pointer
 from packageformat.publishing import Published, Publishing
 
 _log = logging.getLogger(__name__)
@@ -47,6 +48,7 @@ STALE_SECONDS = 300
 
 DELTA_BYTES_MAX = 1 << 40
 DELTAS_MAX = 64
+LANGUAGE_PACKS_MAX = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +70,7 @@ class Origin:
     expires: int  # seconds since 1970
     packs: Mapping[bytes, str] = field(default_factory=dict)  # URLs of launch packs, by their digests
     deltas: tuple[DeltaReference, ...] = ()
+    language_packs: tuple[PackReference, ...] = ()  # hints, unsigned; their URLs are in `packs`
 
 
 class Session:
@@ -174,12 +177,15 @@ class Session:
         ]
         return found[0], found[1]
 
-    async def origins(self, versions: Sequence[bytes], have: Sequence[bytes] = ()) -> dict[bytes, Origin]:
+    async def origins(
+        self, versions: Sequence[bytes], have: Sequence[bytes] = (), language: str = ""
+    ) -> dict[bytes, Origin]:
         """Return where these package versions are, from one request.
 
         Args:
             versions: their ids.
             have: versions that are here, in part at least: deltas from them are told, if there are some.
+            language: a locale, whose language's packs are told.
 
         Raises:
             NotEntitledError: the server does not give one of them to this user.
@@ -192,6 +198,7 @@ class Session:
             value={
                 "version_ids": [version.hex() for version in versions],
                 "have": [version.hex() for version in have[:DELTAS_MAX]],
+                "language": language,
             },
         )
         now = int(time.time())
@@ -209,7 +216,8 @@ class Session:
                 path = _object_path(item["url"], pointer.object_digest)
                 packs = _pack_paths(pointer, item.get("packs"))
                 deltas = _deltas(item.get("deltas"), have)
-                found[version] = Origin(pointer, path, whole_number(item["expires"]), packs, deltas)
+                spoken = _language_packs(item.get("language_packs"), packs)
+                found[version] = Origin(pointer, path, whole_number(item["expires"]), packs, deltas, spoken)
         except (KeyError, TypeError, ValueError) as error:
             raise _nonsense() from error
         missing = [version for version in versions if version not in found]
@@ -304,6 +312,19 @@ def _pack_paths(pointer: Pointer, told: object) -> dict[bytes, str]:
             if digest is not None:
                 paths[digest] = _object_path(item["url"], digest)
     return paths
+
+
+def _language_packs(told: object, paths: dict[bytes, str]) -> tuple[PackReference, ...]:
+    """Return the language packs that an answer tells of, and add their URLs to `paths`."""
+    found = []
+    for item in told[:LANGUAGE_PACKS_MAX] if isinstance(told, list) else ():
+        digest = bytes.fromhex(item["digest"])
+        name = language_pack(str(item["application"]), str(item["language"]))
+        found.append(
+            PackReference(name, bytes.fromhex(item["bubble_id"]), digest, whole_number(item["size"]))
+        )
+        paths[digest] = _object_path(item["url"], digest)
+    return tuple(found)
 
 
 def _deltas(told: object, have: Sequence[bytes]) -> tuple[DeltaReference, ...]:

@@ -10,6 +10,7 @@ never wait for later ones.
 
 from __future__ import annotations
 
+import re
 import struct
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass
@@ -53,7 +54,8 @@ __all__ = [
     "PackedPage",
     "build_pack",
     "directory_end",
-    "languages_of",
+    "language_of",
+    "language_pack",
 ]
 
 MAGIC = b"OVPPACK1"
@@ -61,6 +63,8 @@ PREAMBLE = struct.Struct("<8sHHII12x32s")
 """Magic, version, zero, stored and plain bytes of the directory, zeros, SHA-256 of the stored directory."""
 
 PREAMBLE_SIZE = PREAMBLE.size
+
+_LANGUAGE = re.compile(r"([a-z]{2,3})(?:[_.@]|$)")
 
 Group = tuple[PackExtent, ...]
 Each = Callable[[Callable[[Group], bytes], Iterable[Group]], Iterable[bytes]]
@@ -103,14 +107,15 @@ class PackSource:
 class PackReader:
     """Reads a pack from a stream of untrusted bytes. No I/O: `feed` what arrives, take verified pages."""
 
-    def __init__(self, stack: Sequence[PackLayer], application: str | None = None) -> None:
+    def __init__(self, stack: Sequence[PackLayer] | None, application: str | None = None) -> None:
         """Begin.
 
         Args:
-            stack: the bubble's layers, bottom first, from verified manifests.
+            stack: the bubble's layers, bottom first, from verified manifests; None: `trust` tells them later.
             application: the id of the application that the pack must be for, or None for any.
         """
-        self._stack = tuple(stack)
+        self._stack = None if stack is None else tuple(stack)
+        self._unproved: PackDirectory | None = None
         self._application = application
         self._buffer = bytearray()
         self._wanted = PREAMBLE.size
@@ -147,6 +152,19 @@ class PackReader:
             KeyError: none has.
         """
         return self._hashes[layer, block]
+
+    def trust(self, stack: Sequence[PackLayer]) -> PackDirectory:
+        """Check the directory that was fed, against verified manifests, and return it.
+
+        Raises:
+            FormatError: it is of another bubble, its proofs do not hold, or it has not been fed.
+        """
+        if self._unproved is None:
+            raise FormatError("a launch pack whose directory has not arrived")
+        self._unproved.check_stack(stack)
+        self._directory = self._unproved
+        self._expect_frame()
+        return self._directory
 
     def frame_places(self) -> list[tuple[int, int]]:
         """Return where each frame lies in the pack, as offset and size in bytes: for those who skip some.
@@ -259,9 +277,13 @@ class PackReader:
             del self._buffer[: self._wanted]
             if not self._directory_digest:
                 self._read_preamble(part)
-            elif self._directory is None:
+            elif self._unproved is None:
                 self._read_directory(part)
                 self._expect_frame()
+                if self._directory is None:
+                    break
+            elif self._directory is None:
+                raise FormatError("a launch pack whose layers are not known")
             else:
                 pages.extend(self._read_frame(self._directory, part))
                 self._next_frame += 1
@@ -288,8 +310,9 @@ class PackReader:
         directory = decode_directory(decompress(part, self._directory_plain))
         if self._application is not None and directory.application != self._application:
             raise FormatError(f"a launch pack of {directory.application}, expected {self._application}")
-        directory.check_stack(self._stack)
-        self._directory = directory
+        self._unproved = directory
+        if self._stack is not None:
+            self.trust(self._stack)
 
     def _expect_frame(self) -> None:
         directory = self._directory
@@ -352,14 +375,19 @@ class PackReader:
             raise CorruptBlockError(f"damaged page of block {name.hex()} in a launch pack", expected=name)
 
 
-def languages_of(application: str) -> str:
-    """Return what the pack with the files of all languages is named after.
+def language_of(locale: str) -> str:
+    """Return the language of a locale's name, as language packs are told apart: "fr" of fr_BE.UTF-8."""
+    match = _LANGUAGE.match(locale)
+    return match[1] if match is not None else ""
 
-    Beside an application's launch pack there may be this second one. It holds, of each file for one language
-    that the launch touches, its counterparts for all others, each language in frames of its own: whoever
-    launches in a language that the profile does not know takes the frames of that one.
+
+def language_pack(application: str, language: str) -> str:
+    """Return what a pack with the files for one language is named after.
+
+    Beside an application's launch pack there may be such ones. Each holds, of each file for one language that
+    the launch touches, its counterparts for another: whoever launches in that one takes both.
     """
-    return f"{application}@languages"
+    return f"{application}@{language}"
 
 
 def directory_end(preamble: bytes) -> int:

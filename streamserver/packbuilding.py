@@ -12,18 +12,19 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from hashlib import sha256
 from typing import Literal
 
 from packageformat.compression import decompress
 from packageformat.errors import FormatError, MillstreamError
-from packageformat.launchpack import Each, PackReader, build_pack, languages_of
+from packageformat.launchpack import Each, PackReader, build_pack, language_pack
 from packageformat.launchprofile import decode_profiles, extents_of
 from packageformat.packdirectory import PackDirectory, PackExtent, decode_directory
 from packageformat.stack import bubble_id
 from streamserver.capability import LIFETIME_S
 from streamserver.database import objects, packs
-from streamserver.database.packs import StoredPack, StoredProfile
+from streamserver.database.packs import LanguagePack, StoredPack, StoredProfile
 from streamserver.errors import DamagedObjectError
 from streamserver.objectfile import put_object
 from streamserver.packclasses import GAIN_MIN, RULES, classes_of, gain, touched_pages
@@ -235,25 +236,28 @@ class _Builder:
         return pack if self._published(pack, data) else None
 
     def _pack_languages(self, profile: StoredProfile) -> None:
-        """Build the pack of the files for all languages, if the launch touches such files."""
+        """Build the packs of the files for other languages, if the launch touches such files."""
         place = self._located(profile)
         layers = place.layers
-        extents, languages = language_extents(place.extents, [layer.package.tree for layer in layers])
-        if not extents:
-            return
-        name = languages_of(profile.application)
-        data = build_pack(
-            name,
-            [layer.source for layer in layers],
-            extents,
-            lambda layer, block: layers[layer].block(block),
-            level=LEVEL,
-            class_of=lambda extent: languages[extent.layer, extent.block],
-            each=self._each,
-        )
-        pages = sum(extent.pages for extent in extents)
-        pack = _stored_pack(profile, name, layers, data, pages, 0, b"")
-        self._published(pack, data)
+        found = language_extents(place.extents, [layer.package.tree for layer in layers])
+        until = int(time.time()) + GRACE_S
+        for language, extents in found.items():
+            data = build_pack(
+                language_pack(profile.application, language),
+                [layer.source for layer in layers],
+                extents,
+                lambda layer, block: layers[layer].block(block),
+                level=LEVEL,
+            )
+            pack = LanguagePack(
+                profile.version_id,
+                profile.application,
+                language,
+                bubble_id([layer.package.version_id for layer in layers]),
+                sha256(data).digest(),
+                len(data),
+            )
+            put_object(self._store, data, partial(packs.put_language_pack, pack=pack, retired_until=until))
 
     def _watched(self, profile: StoredProfile, pages: int) -> Each:
         progress, each = self._progress, self._each

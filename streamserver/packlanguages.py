@@ -3,8 +3,8 @@
 `share/locale/de/LC_MESSAGES/gtk30.mo` among the touched files says that a user of French will read
 `share/locale/fr/LC_MESSAGES/gtk30.mo`. A profile cannot know all languages (of a first launch in a third one
 2.6 to 3.0% of galculator's and inkscape's pages were not in their profiles, nearly all of them such files),
-and a launch pack that carried them would be twice as long. So they have a pack of their own
-(packageformat.launchpack.languages_of), each language in frames of its own.
+and a launch pack that carried them would be twice as long. So each language has a pack of its own
+(packageformat.launchpack.language_pack), which is told to those who launch in it.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from collections.abc import Iterable, Sequence
 from itertools import pairwise
 
 from packageformat.entry import Kind
+from packageformat.launchpack import language_of
 from packageformat.limits import BLOCK_SIZE, PAGE_SIZE
 from packageformat.packdirectory import PackExtent
 from packageformat.tree import Tree
@@ -21,22 +22,17 @@ LOCALE = b"locale"
 """The folder that holds a folder a language: usr/share/locale, usr/share/X11/locale."""
 
 LEVEL = 12
-"""zstd's, for frames of which a client takes one or two: level 19 would take four times as long."""
+"""zstd's: there are a hundred of these packs, and level 19 would take four times as long."""
 
-PAGES_MAX = (128 << 20) // PAGE_SIZE
-"""Pages of a pack of languages; what is more is left out."""
+MESSAGES = b".mo"
+"""Ends the names of gettext's catalogs: a language without one is none that the application speaks."""
 
 FILE_MAX = 1 << 20
 """Bytes of a file, at most: of a larger one few pages would be read."""
 
-Languages = dict[tuple[int, int], bytes]
-"""Layer and block -> the languages that it is for."""
 
-
-def language_extents(
-    touched: Sequence[PackExtent], trees: Sequence[Tree]
-) -> tuple[list[PackExtent], Languages]:
-    """Return the pages of all counterparts of touched files for a language, and which languages each is for.
+def language_extents(touched: Sequence[PackExtent], trees: Sequence[Tree]) -> dict[str, list[PackExtent]]:
+    """Return, for each language that has messages of the application, the pages of all counterparts.
 
     Files that the launch touches itself are left out: they are in its own pack, whatever their name (many
     languages share a file, as hard links).
@@ -44,29 +40,37 @@ def language_extents(
     Args:
         touched: the pages of a launch.
         trees: of the stack, bottom first.
+
+    Returns:
+        Language ("fr", also for fr_BE) -> pages.
     """
     own = {(extent.layer, trees[extent.layer].block_place(extent.block)[0]) for extent in touched}
     folders = sorted({parts for layer, entry in own for parts in _split(trees[layer].path(entry))})
-    files: dict[tuple[int, int], set[bytes]] = {}
+    files: dict[str, set[tuple[int, int]]] = {}
+    spoken: set[str] = set()
     for folder, rest in folders:
-        for language in _languages(folder, trees):
-            place = _find(b"/".join((folder, language, rest)), trees)
+        for name in _languages(folder, trees):
+            language = language_of(name.decode("utf-8", "replace"))
+            place = _find(b"/".join((folder, name, rest)), trees) if language else None
             if place is not None and place not in own and 0 < _size(place, trees) <= FILE_MAX:
-                files.setdefault(place, set()).add(language)
-    extents: list[PackExtent] = []
-    languages: Languages = {}
-    pages = 0
-    for (layer, entry), shared in sorted(files.items(), key=lambda item: (sorted(item[1]), item[0])):
-        size = _size((layer, entry), trees)
-        pages += -(-size // PAGE_SIZE)
-        if pages > PAGES_MAX:
-            break
-        first = trees[layer].first_block(entry)
-        for number in range(trees[layer].file_block_count(entry)):
-            here = min(BLOCK_SIZE, size - number * BLOCK_SIZE)
-            extents.append(PackExtent(layer, first + number, 0, -(-here // PAGE_SIZE)))
-            languages[layer, first + number] = b"|".join(sorted(shared))
-    return extents, languages
+                files.setdefault(language, set()).add(place)
+                if rest.endswith(MESSAGES):
+                    spoken.add(language)
+    return {
+        language: [
+            extent for layer, entry in sorted(files[language]) for extent in _whole(layer, entry, trees)
+        ]
+        for language in sorted(spoken)
+    }
+
+
+def _whole(layer: int, entry: int, trees: Sequence[Tree]) -> Iterable[PackExtent]:
+    """Give all pages of a file."""
+    tree = trees[layer]
+    first, size = tree.first_block(entry), tree.file_size(entry)
+    for number in range(tree.file_block_count(entry)):
+        here = min(BLOCK_SIZE, size - number * BLOCK_SIZE)
+        yield PackExtent(layer, first + number, 0, -(-here // PAGE_SIZE))
 
 
 def _size(place: tuple[int, int], trees: Sequence[Tree]) -> int:

@@ -5,9 +5,8 @@ from __future__ import annotations
 import sqlite3
 from dataclasses import dataclass
 
-from packageformat.launchpack import languages_of
 from streamserver.database import objects, packs
-from streamserver.database.packs import StoredPack, StoredProfile
+from streamserver.database.packs import LanguagePack, StoredPack, StoredProfile
 from streamserver.packclasses import RULES
 from streamserver.store import Store, is_pack_whole
 
@@ -33,7 +32,13 @@ def plan(store: Store, *, now: float) -> Plan:
 
     def question(
         db: sqlite3.Connection,
-    ) -> tuple[list[StoredProfile], dict[Key, StoredPack], dict[Key, set[bytes]], set[bytes]]:
+    ) -> tuple[
+        list[StoredProfile],
+        dict[Key, StoredPack],
+        dict[Key, list[LanguagePack]],
+        dict[Key, set[bytes]],
+        set[bytes],
+    ]:
         profiles = packs.list_profiles(db)
         stacks = packs.stacks_of(db, profiles)
         others = {
@@ -43,20 +48,22 @@ def plan(store: Store, *, now: float) -> Plan:
             for one in profiles
         }
         there = {(pack.version_id, pack.application): pack for pack in packs.list_packs(db)}
-        return profiles, there, others, objects.expired_objects(db, now=int(now))
+        languages: dict[Key, list[LanguagePack]] = {}
+        for one in packs.list_language_packs(db):
+            languages.setdefault((one.version_id, one.application), []).append(one)
+        return profiles, there, languages, others, objects.expired_objects(db, now=int(now))
 
-    profiles, there, others, expired = store.reader.ask(question)
+    profiles, there, languages, others, expired = store.reader.ask(question)
     build, weigh = [], []
     for profile in profiles:
         key = (profile.version_id, profile.application)
         pack = there.get(key)
-        languages = there.get((profile.version_id, languages_of(profile.application)))
         if (
             pack is None
             or pack.profile_digest != profile.digest
             or pack.rules != RULES
             or not is_pack_whole(store, pack)
-            or (languages is not None and not is_pack_whole(store, languages))
+            or not all(is_pack_whole(store, one) for one in languages.get(key, ()))
         ):
             build.append(profile)
         elif not all(map(pack.has_considered, others[key])):

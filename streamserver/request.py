@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from aiohttp import web
 
 from packageformat.errors import FormatError
+from packageformat.limits import LABEL_MAX
 from streamserver.connections import is_among
 from streamserver.context import CONTEXT, USER
 from streamserver.database import accounts
@@ -71,6 +72,14 @@ def version_ids_of(value: dict[str, object]) -> tuple[bytes, ...]:
 def had_version_ids_of(value: dict[str, object]) -> tuple[bytes, ...]:
     """Return the version ids that a request for pointers says the client has, each once, in their order."""
     return _ids(value.get("have", []), least=0)
+
+
+def locale_of(value: dict[str, object]) -> str:
+    """Return the locale for which a request for pointers wants language packs; empty if it names none."""
+    locale = value.get("language", "")
+    if not isinstance(locale, str) or len(locale) > LABEL_MAX:
+        raise RefusedError("bad_request")
+    return locale
 
 
 def _ids(ids: object, *, least: int) -> tuple[bytes, ...]:

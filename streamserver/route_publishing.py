@@ -10,15 +10,16 @@ from dataclasses import dataclass
 
 from aiohttp import web
 
+from packageformat.launchpack import language_of
 from streamserver.capability import LIFETIME_S, object_path
 from streamserver.context import CONTEXT
 from streamserver.database import catalogue, deltas, packs
 from streamserver.database.catalogue import StoredPackage
 from streamserver.database.deltas import StoredDelta
-from streamserver.database.packs import StoredPack
+from streamserver.database.packs import LanguagePack, StoredPack
 from streamserver.publication import Audience, publishing_etag, sealed_pointer, sealed_publishing
 from streamserver.reply import RefusedError, json_response
-from streamserver.request import had_version_ids_of, read_json, signed_in, version_ids_of
+from streamserver.request import had_version_ids_of, locale_of, read_json, signed_in, version_ids_of
 from streamserver.store import is_delta_whole, is_pack_whole, is_whole
 
 
@@ -28,6 +29,7 @@ class Named:
 
     packages: dict[bytes, StoredPackage]
     packs: dict[bytes, list[StoredPack]]
+    languages: dict[bytes, list[LanguagePack]]
     deltas: dict[bytes, list[StoredDelta]]
     unnoted: list[bytes]  # versions of which it is to be noted that a client asked for them, or has them
 
@@ -66,6 +68,7 @@ async def pointers(request: web.Request) -> web.StreamResponse:
     account, _ = signed_in(request, now=now)
     asked = await read_json(request)
     wanted, had = version_ids_of(asked), had_version_ids_of(asked)
+    language = language_of(locale_of(asked))
 
     def question(db: sqlite3.Connection) -> Named:
         found = catalogue.readable_packages(db, account.id, wanted)
@@ -74,6 +77,10 @@ async def pointers(request: web.Request) -> web.StreamResponse:
         return Named(
             found,
             {version_id: packs.list_packs(db, version_id) for version_id in found},
+            {
+                version_id: packs.list_language_packs(db, version_id, language) if language else []
+                for version_id in found
+            },
             {version_id: deltas.deltas_to(db, version_id, old) for version_id in found},
             deltas.unnoted(db, (*found, *old), now=int(now)),
         )
@@ -114,6 +121,18 @@ async def pointers(request: web.Request) -> web.StreamResponse:
                             "url": object_path(secrets.capability, pack.object_digest, expires),
                         }
                         for pack in whole[version_id]
+                    ],
+                    "language_packs": [
+                        {
+                            "application": pack.application,
+                            "language": pack.language,
+                            "bubble_id": pack.bubble_id.hex(),
+                            "digest": pack.object_digest.hex(),
+                            "size": pack.object_size,
+                            "url": object_path(secrets.capability, pack.object_digest, expires),
+                        }
+                        for pack in told.languages[version_id]
+                        if is_pack_whole(context.store, pack)
                     ],
                     "deltas": [
                         {

@@ -19,7 +19,7 @@ from streamserver.database.connection import explained as explained_database
 from streamserver.database.connection import open_database
 from streamserver.database.deltas import StoredDelta
 from streamserver.database.objects import known_objects, objects_beside
-from streamserver.database.packs import StoredPack
+from streamserver.database.packs import LanguagePack, StoredPack
 from streamserver.database.reader import Reader
 from streamserver.database.writer import Writer
 from streamserver.errors import StoreError
@@ -122,7 +122,7 @@ def is_whole(store: Store, package: StoredPackage) -> bool:
         return False
 
 
-def is_pack_whole(store: Store, pack: StoredPack) -> bool:
+def is_pack_whole(store: Store, pack: StoredPack | LanguagePack) -> bool:
     """Tell whether a pack's file is there in its full size. Its content is not read."""
     try:
         return store.folder.object_path(pack.object_digest).stat().st_size == pack.object_size

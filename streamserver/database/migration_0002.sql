@@ -27,6 +27,16 @@ CREATE TABLE launch_pack (
     PRIMARY KEY (version_id, application)
 ) STRICT;
 
+CREATE TABLE language_pack (                 -- files of one language that a launch in it reads
+    version_id     BLOB    NOT NULL REFERENCES package (version_id) ON DELETE CASCADE,
+    application    TEXT    NOT NULL,
+    language       TEXT    NOT NULL,         -- "fr"
+    bubble_id      BLOB    NOT NULL CHECK (length(bubble_id) = 32),
+    object_digest  BLOB    NOT NULL UNIQUE CHECK (length(object_digest) = 32),
+    object_size    INTEGER NOT NULL,         -- bytes
+    PRIMARY KEY (version_id, application, language)
+) STRICT;
+
 CREATE TABLE retired_object (                -- replaced, but URLs for it are still about
     object_digest BLOB PRIMARY KEY CHECK (length(object_digest) = 32),
     until         INTEGER NOT NULL           -- seconds: removed after

@@ -12,6 +12,7 @@ def known_objects(db: sqlite3.Connection) -> set[bytes]:
         row[0]
         for row in db.execute(
             "SELECT object_digest FROM package UNION SELECT object_digest FROM launch_pack"
+            " UNION SELECT object_digest FROM language_pack"
             " UNION SELECT object_digest FROM delta UNION SELECT object_digest FROM retired_object"
         )
     }
@@ -24,6 +25,7 @@ def objects_beside(db: sqlite3.Connection, version_ids: Collection[bytes]) -> se
         for version_id in version_ids
         for row in db.execute(
             "SELECT object_digest FROM launch_pack WHERE version_id = ?1 UNION"
+            " SELECT object_digest FROM language_pack WHERE version_id = ?1 UNION"
             " SELECT object_digest FROM delta WHERE ?1 IN (old_version_id, new_version_id)",
             (version_id,),
         )

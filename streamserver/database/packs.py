@@ -10,7 +10,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 
-from packageformat.launchpack import languages_of
 from packageformat.limits import DIGEST_SIZE
 
 OTHERS_MAX = 16
@@ -53,6 +52,18 @@ class StoredPack:
         """Tell whether its classes were made with this other profile in mind."""
         places = range(0, len(self.considered), DIGEST_SIZE)
         return any(self.considered[place : place + DIGEST_SIZE] == digest for place in places)
+
+
+@dataclass(frozen=True, slots=True)
+class LanguagePack:
+    """A pack with the files that a launch in one language reads."""
+
+    version_id: bytes
+    application: str
+    language: str
+    bubble_id: bytes
+    object_digest: bytes
+    object_size: int  # bytes
 
 
 def put_profile(
@@ -177,13 +188,11 @@ def put_pack(db: sqlite3.Connection, pack: StoredPack, *, retired_until: int) ->
 
     The object of the pack that it replaces is retired.
     """
-    rows = db.execute(
-        "SELECT application, digest FROM launch_profile WHERE version_id = ?", (pack.version_id,)
-    ).fetchall()
-    if not any(
-        pack.application in (application, languages_of(application)) and digest == pack.profile_digest
-        for application, digest in rows
-    ):
+    row = db.execute(
+        "SELECT digest FROM launch_profile WHERE version_id = ? AND application = ?",
+        (pack.version_id, pack.application),
+    ).fetchone()
+    if row is None or row[0] != pack.profile_digest:
         return False
     drop_pack(db, pack.version_id, pack.application, retired_until=retired_until, but=pack.object_digest)
     db.execute("DELETE FROM retired_object WHERE object_digest = ?", (pack.object_digest,))
@@ -204,6 +213,48 @@ def put_pack(db: sqlite3.Connection, pack: StoredPack, *, retired_until: int) ->
             pack.rules,
             pack.considered,
             pack.built,
+        ),
+    )
+    return True
+
+
+def list_language_packs(
+    db: sqlite3.Connection, version_id: bytes | None = None, language: str = ""
+) -> list[LanguagePack]:
+    """Return the packs of a language, or of all; of one version, or of all."""
+    return [
+        LanguagePack(*row)
+        for row in db.execute(
+            "SELECT version_id, application, language, bubble_id, object_digest, object_size"
+            " FROM language_pack WHERE (?1 IS NULL OR version_id = ?1) AND (?2 = '' OR language = ?2)"
+            " ORDER BY version_id, application, language",
+            (version_id, language),
+        )
+    ]
+
+
+def put_language_pack(db: sqlite3.Connection, pack: LanguagePack, *, retired_until: int) -> bool:
+    """Let this be the pack of its application and language; the object of the one before is retired."""
+    key = (pack.version_id, pack.application, pack.language, pack.object_digest)
+    db.execute(
+        "INSERT INTO retired_object (object_digest, until) SELECT object_digest, ? FROM language_pack"
+        " WHERE version_id = ? AND application = ? AND language = ? AND object_digest <> ?"
+        " ON CONFLICT (object_digest) DO UPDATE SET until = excluded.until",
+        (retired_until, *key),
+    )
+    db.execute("DELETE FROM retired_object WHERE object_digest = ?", (pack.object_digest,))
+    db.execute(
+        "INSERT INTO language_pack (version_id, application, language, bubble_id, object_digest, object_size)"
+        " VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (version_id, application, language) DO UPDATE SET"
+        " bubble_id = excluded.bubble_id, object_digest = excluded.object_digest,"
+        " object_size = excluded.object_size",
+        (
+            pack.version_id,
+            pack.application,
+            pack.language,
+            pack.bubble_id,
+            pack.object_digest,
+            pack.object_size,
         ),
     )
     return True

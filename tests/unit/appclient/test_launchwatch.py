@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from appclient.launchreports import KEPT_MOST, PAGES_MAX, RUNS_MAX, LaunchReports, runs_of
 from appclient.launchwatch import QUIET_SECONDS, WATCH_SECONDS, LaunchWatch, RoundTrips
-from packageformat.launchpack import languages_of
+from packageformat.launchpack import language_pack
 
 BUBBLE, VERSION, OTHER = (bytes([number]) * 32 for number in range(3))
 APPLICATION = "org.example.Probe"
@@ -42,14 +42,14 @@ def test_pages_of_the_users_language_come_from_a_pack_beside() -> None:
     watch = watched()
     watch.packed(BUBBLE, APPLICATION, {})
     assert watch.need(BUBBLE, VERSION, 1, 0b11, 1.0) == 2
-    assert watch.packed(BUBBLE, languages_of(APPLICATION), {(VERSION, 1): 0b01}) == -1
+    assert watch.packed(BUBBLE, language_pack(APPLICATION, "fr"), {(VERSION, 1): 0b01}) == -1
     (launch,) = watch.ended(9.0, never)
     assert launch.missed == {(VERSION, 1): 0b10}
 
 
 def test_without_a_pack_nothing_is_told() -> None:
     watch = watched()
-    watch.packed(BUBBLE, languages_of(APPLICATION), {})
+    watch.packed(BUBBLE, language_pack(APPLICATION, "fr"), {})
     assert watch.need(BUBBLE, VERSION, 1, 1, 1.0) == 0
     assert watch.ended(100.0, never) == []
     assert not watch.busy

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import pytest
+
 from packageformat.entry import Kind, Node
+from packageformat.launchpack import language_of
 from packageformat.limits import BLOCK_SIZE, PAGE_SIZE
 from packageformat.packdirectory import PackExtent
 from packageformat.tree import Tree, build_tree
@@ -43,20 +46,22 @@ def block(tree: Tree, path: bytes) -> int:
     return tree.first_block(entry)
 
 
-def test_counterparts_come_whole_and_name_their_languages() -> None:
+def test_counterparts_come_whole_by_language() -> None:
     gtk = block(BASE, b"usr/share/locale/de/LC_MESSAGES/gtk.mo")
-    extents, languages = language_extents([PackExtent(0, gtk, 0, 1)], [BASE])
+    found = language_extents([PackExtent(0, gtk, 0, 1)], [BASE])
     first = block(BASE, b"usr/share/locale/fr/LC_MESSAGES/gtk.mo")
-    assert extents == [PackExtent(0, first, 0, 16), PackExtent(0, first + 1, 0, 1)]
-    assert set(languages.values()) == {b"fr"}
+    assert found == {"fr": [PackExtent(0, first, 0, 16), PackExtent(0, first + 1, 0, 1)]}
 
 
-def test_a_file_that_languages_share_comes_once_and_never_if_the_launch_touches_it() -> None:
+def test_other_files_of_a_language_come_with_its_messages_and_shared_ones_once() -> None:
     shared = block(BASE, b"usr/lib/locale/de_DE/LC_COLLATE")
-    extents, languages = language_extents([PackExtent(0, shared, 0, 1)], [BASE])
+    assert language_extents([PackExtent(0, shared, 0, 1)], [BASE]) == {}, "no messages: not spoken here"
+    gtk = block(BASE, b"usr/share/locale/de/LC_MESSAGES/gtk.mo")
+    found = language_extents([PackExtent(0, shared, 0, 1), PackExtent(0, gtk, 0, 2)], [BASE])
     french = block(BASE, b"usr/lib/locale/fr_BE/LC_COLLATE")
-    assert extents == [PackExtent(0, french, 0, 1)]
-    assert languages == {(0, french): b"fr_BE|fr_FR"}
+    assert list(found) == ["fr"]
+    assert PackExtent(0, french, 0, 1) in found["fr"]
+    assert len(found["fr"]) == 3
 
 
 def test_the_topmost_layer_that_has_a_path_counts() -> None:
@@ -71,9 +76,18 @@ def test_the_topmost_layer_that_has_a_path_counts() -> None:
         | {b"usr/share/locale/fr/LC_MESSAGES/gtk.mo": file(PAGE_SIZE)}
     )  # fmt: skip
     gtk = block(BASE, b"usr/share/locale/de/LC_MESSAGES/gtk.mo")
-    assert language_extents([PackExtent(0, gtk, 0, 1)], [BASE, top])[0] == [PackExtent(1, 0, 0, 1)]
+    assert language_extents([PackExtent(0, gtk, 0, 1)], [BASE, top])["fr"] == [PackExtent(1, 0, 0, 1)]
 
 
 def test_what_is_for_no_language_has_no_counterparts() -> None:
     tool = block(BASE, b"usr/bin/tool")
-    assert language_extents([PackExtent(0, tool, 0, 1)], [BASE]) == ([], {})
+    assert language_extents([PackExtent(0, tool, 0, 1)], [BASE]) == {}
+
+
+@pytest.mark.parametrize(
+    ("locale", "language"),
+    [("fr_BE.UTF-8", "fr"), ("de", "de"), ("ast_ES@euro", "ast"), ("C.UTF-8", ""), ("", ""), ("POSIX", ""),
+     ("../etc", ""), ("english", "")],
+)  # fmt: skip
+def test_a_locale_names_its_language(locale: str, language: str) -> None:
+    assert language_of(locale) == language
