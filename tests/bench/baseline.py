@@ -14,6 +14,9 @@ from samples.visit import Launch
 from tests.packagefiles import open_package
 from tests.stage import Stage
 
+OUT_OF_TIME = "runs out of time, "
+"""How the message begins of what might have come later."""
+
 Brought = Callable[[], AbstractContextManager[Sequence[Path]]]
 """Makes the lower folders (topmost first) appear, for as long as its block lasts."""
 
@@ -65,8 +68,9 @@ def first_window(
                     window = screen.first_window(left, ended=lambda: launch.process.poll() is not None)
                     if window is None:
                         took = time.monotonic() - started
+                        late = OUT_OF_TIME if launch.process.poll() is None else ""
                         raise RuntimeError(
-                            f"{application}: no window in {took:.0f} s: {launch.output()[-1000:]}"
+                            f"{application}: {late}no window in {took:.0f} s: {launch.output()[-1000:]}"
                         )
                     return round(window.mapped_at - started, 3)
                 finally:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from samples import sequenced
-from tests.bench.baseline import drop_page_cache, first_window, shown
+from tests.bench.baseline import OUT_OF_TIME, drop_page_cache, first_window, shown
 from tests.bench.coldresult import (
     DOWNLOAD,
     NATIVE_COLD,
@@ -166,7 +166,7 @@ class _Bench:
         self.sample.load.append(os.getloadavg()[0])
         turns: list[tuple[str, Callable[[], Taken]]] = [
             (NATIVE_COLD, lambda: self.natively(cold=True)),
-            *((name, self._peer_turn(PEERS[name])) for name in self.plan.peers),
+            *((name, self._peer_turn(PEERS[name])) for name in self.plan.peers if not self._was_late(name)),
         ]
         if self.plan.ours:
             shot = self.plan.screenshots if not repeat else None
@@ -208,6 +208,10 @@ class _Bench:
             (there, over(lambda: self.streamed(None))),
             (elsewhere(DOWNLOAD, rtt_ms, loss), over(lambda: self.download(there))),
         ]
+
+    def _was_late(self, peer: str) -> bool:
+        """Whether a peer has run out of time with this application: once is enough."""
+        return any(OUT_OF_TIME in taken.error for taken in self.sample.runs.get(peer, ()))
 
     def _peer_turn(self, peer: Peer) -> Callable[[], Taken]:
         return lambda: self.by_peer(peer)

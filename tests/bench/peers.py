@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.bench import images as forms
+from tests.bench.baseline import OUT_OF_TIME
 from tests.bench.images import Images
 from tests.bench.link import SERVER_ADDRESS, Link
 from tests.bench.plainserver import PlainServer, wait_for
@@ -93,7 +94,7 @@ class Ground:
                         log.seek(0)
                         raise RuntimeError(f"{words[0]} mounts nothing: {log.read()[-1000:]}")
                     if time.monotonic() > deadline:
-                        raise RuntimeError(f"{words[0]} runs out of time: no mount in {LIMIT_S:.0f} s")
+                        raise RuntimeError(f"{words[0]}: {OUT_OF_TIME}no mount in {LIMIT_S:.0f} s")
                     time.sleep(0.002)
                 yield
             finally:
