@@ -96,6 +96,7 @@ class Service:
             session=self.session,
             layer_of=self._bubbles.layer_of,
             complete=self._bubbles.complete,
+            rough_layout=self._bubbles.rough_layout,
             writer=self._writer,
             cache=folders.cache,
             patience=patience,
