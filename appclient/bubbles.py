@@ -74,6 +74,7 @@ class Bubbles:
         self._making: dict[bytes, asyncio.Lock] = {}
         self._loading: dict[bytes, asyncio.Lock] = {}
         self._completing: dict[bytes, asyncio.Lock] = {}
+        self._roughing: dict[bytes, asyncio.Lock] = {}
         self._rough: dict[bytes, RoughLayout] = {}  # until the rest of the head has come
         self._origin_of = origin_of
 
@@ -151,7 +152,7 @@ class Bubbles:
         Raises:
             MillstreamError: it cannot be had.
         """
-        async with self._completing.setdefault(version, asyncio.Lock()):
+        async with self._roughing.setdefault(version, asyncio.Lock()):
             known = self._rough.get(version)
             if known is None:
                 layer = await self.layer_of(version, None)
