@@ -34,6 +34,7 @@ from bubble.layerwriter import encode_layer, layer_of_tree
 from bubble.spec import BubbleSpec
 from bubble.viewimage import decode_view
 from packageformat.errors import FormatError, MillstreamError
+from packageformat.layout import RoughLayout
 from packageformat.limits import PUBLIC_KEY_SIZE
 from packageformat.package import front_extent
 from packageformat.publishing import Published
@@ -73,6 +74,8 @@ class Bubbles:
         self._making: dict[bytes, asyncio.Lock] = {}
         self._loading: dict[bytes, asyncio.Lock] = {}
         self._completing: dict[bytes, asyncio.Lock] = {}
+        self._roughing: dict[bytes, asyncio.Lock] = {}
+        self._rough: dict[bytes, RoughLayout] = {}  # until the rest of the head has come
         self._origin_of = origin_of
 
     @property
@@ -83,14 +86,18 @@ class Bubbles:
     def forget_layers(self) -> None:
         """Forget what is in memory: the cache was cleaned, or somebody else signed in."""
         self._layers.clear()
+        self._rough.clear()
         self._heads.forget_all()
 
-    async def layer_of(self, version: bytes, origin: Origin | None) -> Layer:
+    async def layer_of(
+        self, version: bytes, origin: Origin | None, opened: Callable[[], None] = lambda: None
+    ) -> Layer:
         """Return the layer of a version, from memory, the disk, or the server: at least its outline.
 
         Args:
             version: its id.
             origin: if given, the layer must have the layout that is stored there.
+            opened: called when the server begins to answer, if it is asked.
 
         Raises:
             MillstreamError: it is not here and cannot be fetched.
@@ -109,7 +116,7 @@ class Bubbles:
             if head is None:
                 if origin is None:
                     origin = await self._origin_of(version)
-                head = await self._heads.fetch(origin, session.door, session.signin)
+                head = await self._heads.fetch(origin, session.door, session.signin, opened)
             return self._keep(head)
 
     async def complete(self, version: bytes) -> Layer:
@@ -139,8 +146,27 @@ class Bubbles:
         """Drop a version's layer from memory; whoever has it may go on with it."""
         self._layers.pop(version, None)
 
+    async def rough_layout(self, version: bytes) -> RoughLayout:
+        """Return where a version's frames are, unproved, without the rest of its head.
+
+        Raises:
+            MillstreamError: it cannot be had.
+        """
+        async with self._roughing.setdefault(version, asyncio.Lock()):
+            known = self._rough.get(version)
+            if known is None:
+                layer = await self.layer_of(version, None)
+                origin = await self._origin_of(version)
+                if origin.pointer.object_digest != layer.object_digest:
+                    layer = await self.layer_of(version, origin)
+                known = self._rough[version] = await self._heads.frames(
+                    layer.head, origin, self._session().door
+                )
+            return known
+
     def _keep(self, head: Head) -> Layer:
         version = head.outline.version_id
+        self._rough.pop(version, None)
         layer = self._layers[version] = Layer(head, self._cache, self._heads.files_of(version))
         return layer
 
@@ -178,10 +204,19 @@ class Bubbles:
             tell(f"asking {session.signin.url} for {published.title or published.name}")
             have = await asyncio.to_thread(self.versions_before, published)
             origins = await session.origins(published.stack, have, language)
-            found(origins, len(missing) == len(published.stack) and not have)
+            fresh = len(missing) == len(published.stack) and not have
+            waited = len(missing)
+
+            def opened() -> None:
+                """Begin with the launch pack when all fronts come: it would fill the line before them."""
+                nonlocal waited
+                waited -= 1
+                if waited == 0:
+                    found(origins, fresh)
+
             size = sum(front_extent(origins[version].pointer.header)[1] for version in missing)
             tell(f"fetching {size / 1e6:.1f} MB of tables of contents")
-            await _all(self.layer_of(version, origins[version]) for version in missing)
+            await _all(self.layer_of(version, origins[version], opened) for version in missing)
             tally.bytes_received += size
             tally.requests += len(missing)
         layers = {version: await self.layer_of(version, None) for version in published.stack}

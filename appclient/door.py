@@ -29,8 +29,8 @@ from packageformat.errors import FormatError, MillstreamError
 ANSWER_MAX = 8 << 20
 """Bytes of any answer but an object's."""
 
-WARM = 3
-"""Connections that are kept open between launches: pack, and the outlines of two packages."""
+WARM = 4
+"""Connections kept open between launches: pack, language pack, and the outlines of two packages."""
 
 CONNECTIONS = 10
 """Connections to the server, kept alive."""

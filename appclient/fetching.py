@@ -28,6 +28,7 @@ from appclient.readahead import ReadAhead
 from appclient.session import Origin, Session
 from appclient.statistics import Tally
 from packageformat.errors import CorruptBlockError, MillstreamError
+from packageformat.layout import RoughLayout
 
 _log = logging.getLogger(__name__)
 
@@ -88,6 +89,7 @@ class Fetching:
         session: Callable[[], Session],
         layer_of: Callable[[bytes, Origin | None], Awaitable[Layer]],
         complete: Callable[[bytes], Awaitable[Layer]],
+        rough_layout: Callable[[bytes], Awaitable[RoughLayout]],
         writer: Executor,
         cache: Path,
         patience: float = PATIENCE_SECONDS,
@@ -98,6 +100,7 @@ class Fetching:
             session: the sign-in of now; raises NotSignedInError.
             layer_of: the layer of a version; with an origin, one with exactly that origin's layout.
             complete: the layer of a version with the rest of its head.
+            rough_layout: where a version's frames are, unproved, without that rest.
             writer: one thread, which unpacks frames and writes the cache.
             cache: the cache's folder, for messages.
             patience: seconds, see PATIENCE_SECONDS.
@@ -107,6 +110,7 @@ class Fetching:
         self._session = session
         self._layer_of = layer_of
         self._complete = complete
+        self._rough_layout = rough_layout
         self._writer = writer
         self._cache = cache
         self._patience = patience
@@ -172,6 +176,8 @@ class Fetching:
             layer = await self._layer_of(version, None)
             if layer.has_pages(block, pages):
                 return
+            if not layer.is_complete and await self._brought_roughly(layer, block, tally):
+                return
             layer = await self._completed(version)
             if layer.has_pages(block, pages):
                 return
@@ -188,6 +194,35 @@ class Fetching:
         layer = await self._layer_of(version, None)
         if not layer.has_block(block):
             raise ServerUnreachableError(f"{layer.describe(block)} does not stay in the cache")
+
+    async def _brought_roughly(self, layer: Layer, block: int, tally: Tally) -> bool:
+        """Bring a block before the rest of its package's head: the launch pack has proved its id.
+
+        A launch that its pack does not quite cover waits for 30 KB then, and not for 500 and their check.
+        """
+        if not layer.knows_id(block):
+            return False
+        try:
+            layout = await self._rough_layout(layer.version)
+            frame = layout.frame_of.get(block)
+            if frame is None:
+                return False
+            origin = await self._origin(layer)
+            offset, size = layout.places[frame]
+            door = self._session().door
+            tally.requests += 1
+            async with door.part(origin.path, offset, size) as content:
+                stored = await door.take(content, size)
+            tally.bytes_received += size
+            tally.last_fetch = time.time()
+            await asyncio.get_running_loop().run_in_executor(
+                self._writer, layer.write_block_of, block, layout.frames[frame], stored
+            )
+            tally.blocks_fetched += 1
+        except (MillstreamError, _LayoutChangedError, OSError) as error:
+            _log.info("a block is fetched with the whole head: %s", error)
+            return False
+        return True
 
     async def _completed(self, version: bytes) -> Layer:
         try:

@@ -19,7 +19,7 @@ import logging
 import platform
 import shutil
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,11 +33,14 @@ from appclient.storedfile import store
 from bubble.blockids import make_table, write_ids
 from bubble.layerwriter import encode_layer, layer_of_tree
 from bubble.viewimage import LayerFiles
+from packageformat.compression import decompress
 from packageformat.errors import FormatError
+from packageformat.layout import RoughLayout, rough_layout
 from packageformat.package import (
     HEADER_SIZE,
     Outline,
     Package,
+    Section,
     complete,
     encode_header,
     front_extent,
@@ -114,15 +117,23 @@ class Heads:
         for place in self._folder.glob("*/whole"):
             place.unlink(missing_ok=True)
 
-    async def fetch(self, origin: Origin, door: Door, signin: SignIn) -> Head:
+    async def fetch(
+        self, origin: Origin, door: Door, signin: SignIn, opened: Callable[[], None] = lambda: None
+    ) -> Head:
         """Return a head of which only the front is fetched, in one request, and keep it.
+
+        Args:
+            origin: where the package is.
+            door: to the server.
+            signin: what was pinned at login.
+            opened: called when the answer begins.
 
         Raises:
             MillstreamError: no answer, a front that does not pass the checks, or no room to keep it.
         """
         pointer = origin.pointer
         offset, size = front_extent(pointer.header)
-        front = await _fetched(door, origin.path, offset, size)
+        front = await _fetched(door, origin.path, offset, size, opened)
         try:
             outline = await asyncio.to_thread(
                 workflow.accept_front, pointer, front, signin, this_architecture()
@@ -133,6 +144,19 @@ class Heads:
         await asyncio.to_thread(self._store, head)
         self._keep(pointer.version_id, head)
         return head
+
+    async def frames(self, head: Head, origin: Origin, door: Door) -> RoughLayout:
+        """Return where a package's frames are, unproved: enough to fetch a block whose id is known.
+
+        Raises:
+            MillstreamError: no answer, or one that is no layout.
+        """
+        extent = head.outline.header.sections[Section.LAYOUT]
+        stored = await _fetched(door, origin.path, extent.offset, extent.stored_size)
+        try:
+            return rough_layout(decompress(stored, extent.plain_size), head.outline.header)
+        except FormatError as error:
+            raise _told(head.outline.version_id, error) from error
 
     async def complete(self, head: Head, origin: Origin, door: Door) -> Head:
         """Return `head` with its package: the rest is fetched, in one request, and kept.
@@ -232,10 +256,13 @@ def _read(file: Path, version: bytes, signin: SignIn) -> Head:
     return Head(outline, data[HEADER_SIZE:], digest)
 
 
-async def _fetched(door: Door, path: str, offset: int, size: int) -> bytes:
+async def _fetched(
+    door: Door, path: str, offset: int, size: int, opened: Callable[[], None] = lambda: None
+) -> bytes:
     data = bytearray()
     if size:
         async with door.part(path, offset, size) as content:
+            opened()
             while len(data) < size:
                 data += await door.take(content, min(_PIECE, size - len(data)))
     return bytes(data)

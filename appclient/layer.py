@@ -5,13 +5,15 @@ The event loop asks what is there; one thread unpacks and writes. They share not
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from functools import lru_cache
 
 from appclient.heads import Head
 from bubble.blockids import BlockIds, write_ids
 from bubble.cachefile import CacheFile, CacheFolder
 from bubble.viewimage import LayerFiles
+from packageformat.compression import decompress
+from packageformat.errors import CorruptBlockError, FormatError
 from packageformat.hashing import block_id, file_content_id, page_hashes
 from packageformat.launchpack import BlockPages, PackLayer
 from packageformat.layout import unpack_frame
@@ -186,6 +188,33 @@ class Layer:
         self._present[frame] = 1
         return len(found)
 
+    def knows_id(self, block: int) -> bool:
+        """Return whether a block's id, and its file's name in the cache, are known."""
+        return self.content_id(self.tree.block_place(block)[0]) is not None
+
+    def write_block_of(self, block: int, blocks: Sequence[int], stored: bytes) -> None:
+        """Write a block whose id is known, out of a frame of which only that is known.
+
+        Args:
+            block: the one that is wanted.
+            blocks: the frame's, as a rough layout tells them.
+            stored: untrusted bytes.
+
+        Raises:
+            FormatError: the block is not there.
+            OSError: the cache is full or cannot be written.
+        """
+        sizes = [self.tree.block_size(one) for one in blocks if 0 <= one < self.tree.block_count]
+        if len(sizes) != len(blocks):
+            raise FormatError("a layout with a block that is not there")
+        plain = decompress(stored, sum(sizes))
+        start = sum(sizes[: blocks.index(block)])
+        found = plain[start : start + sizes[blocks.index(block)]]
+        name = self._ids.of(block, 1) or b""
+        if block_id(found) != name:
+            raise CorruptBlockError(f"damaged block {name.hex()}", expected=name)
+        self._write(block, found)
+
     def write_blocks(self, found: Iterable[tuple[int, bytes]], wanted: Collection[int]) -> None:
         """Write verified blocks into the cache, and those of `wanted` with the same bytes as one of them.
 
@@ -215,7 +244,7 @@ class Layer:
             content = self.content_id(entry)
             if content is None:
                 raise KeyError(entry)
-            self._cache.create(content, self.tree.file_size(entry)).write_many(blocks)
+            self._cache.write_pages(content, self.tree.file_size(entry), blocks)
 
     def content_id(self, entry: int) -> bytes | None:
         """Return the name of a file's content in the cache; None while its block ids are not known."""

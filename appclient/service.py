@@ -96,6 +96,7 @@ class Service:
             session=self.session,
             layer_of=self._bubbles.layer_of,
             complete=self._bubbles.complete,
+            rough_layout=self._bubbles.rough_layout,
             writer=self._writer,
             cache=folders.cache,
             patience=patience,
@@ -308,9 +309,14 @@ class Service:
         self._later(self._complete_stack(bubble))
 
     async def _complete_stack(self, bubble: bytes) -> None:
-        """Have the rest of each head, once the launch no longer needs the processor."""
-        await asyncio.sleep(_REST_SECONDS)
+        """Have the rest of each head, once the launch no longer needs the processor; the layouts at once.
+
+        With a layout, what a launch misses in a file that its pack touches costs one round trip.
+        """
         try:
+            for version in self._bubbles.stack_here(bubble):
+                await self._bubbles.rough_layout(version)
+            await asyncio.sleep(_REST_SECONDS)
             for version in self._bubbles.stack_here(bubble):
                 await self._bubbles.complete(version)
         except MillstreamError as error:

@@ -279,8 +279,8 @@ class PackReader:
                 self._read_preamble(part)
             elif self._unproved is None:
                 self._read_directory(part)
-                self._expect_frame()
                 if self._directory is None:
+                    self._wanted = 0
                     break
             elif self._directory is None:
                 raise FormatError("a launch pack whose layers are not known")

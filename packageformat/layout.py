@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import struct
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from itertools import accumulate, pairwise
 
 from packageformat.compression import compress, decompress
 from packageformat.errors import CorruptBlockError, FormatError
 from packageformat.hashing import block_id
+from packageformat.header import Header, Section
 from packageformat.limits import (
     BLOCK_SIZE,
     BLOCKS_MAX,
@@ -153,6 +155,16 @@ def decode_layout(data: bytes, tree: Tree, block_ids: bytes) -> Layout:
     Raises:
         FormatError: `data` is not a layout, or not of this package.
     """
+    stored_sizes, frames = _columns(data)
+    return Layout(stored_sizes, frames, tree, block_ids)
+
+
+def _columns(data: bytes) -> tuple[tuple[int, ...], list[tuple[int, ...]]]:
+    """Return the stored size and the blocks of each frame.
+
+    Raises:
+        FormatError: `data` is no layout.
+    """
     if not PREAMBLE.size <= len(data) <= LAYOUT_BYTES_MAX:
         raise FormatError(f"a layout of {len(data)} bytes, allowed up to {LAYOUT_BYTES_MAX}")
     magic, count, blocks_count = PREAMBLE.unpack_from(data)
@@ -168,7 +180,41 @@ def decode_layout(data: bytes, tree: Tree, block_ids: bytes) -> Layout:
     ends = list(accumulate(counts, initial=0))
     if ends[-1] != blocks_count:
         raise FormatError("a layout whose frames do not make up its blocks")
-    return Layout(stored_sizes, [numbers[a:b] for a, b in pairwise(ends)], tree, block_ids)
+    return stored_sizes, [numbers[a:b] for a, b in pairwise(ends)]
+
+
+@dataclass(frozen=True, slots=True)
+class RoughLayout:
+    """A layout before the block ids have come that it must be checked with: a hint where a block may lie.
+
+    Whoever uses it verifies what he finds there.
+    """
+
+    places: tuple[tuple[int, int], ...]  # of each frame: offset in the file, stored bytes
+    frames: tuple[tuple[int, ...], ...]
+    frame_of: Mapping[int, int]  # of blocks that are stored themselves, not under the number of an equal one
+
+
+def rough_layout(data: bytes, header: Header) -> RoughLayout:
+    """Return where the frames are that `data`, untrusted, tells of.
+
+    Args:
+        data: the encoded layout.
+        header: of the package.
+
+    Raises:
+        FormatError: it is no layout of such a file.
+    """
+    stored_sizes, frames = _columns(data)
+    blocks = header.sections[Section.BLOCKS]
+    if sum(stored_sizes) != blocks.stored_size:
+        raise FormatError("a layout whose frames do not make up the blocks' section")
+    starts = accumulate(stored_sizes, initial=blocks.offset)
+    return RoughLayout(
+        tuple(zip(starts, stored_sizes, strict=False)),
+        tuple(frames),
+        {block: frame for frame, blocks in enumerate(frames) for block in blocks},
+    )
 
 
 def plan_frames(tree: Tree, block_ids: bytes) -> list[tuple[int, ...]]:

@@ -9,6 +9,7 @@ and a launch pack that carried them would be twice as long. So each language has
 
 from __future__ import annotations
 
+import posixpath
 from collections.abc import Iterable, Sequence
 from itertools import pairwise
 
@@ -20,6 +21,8 @@ from packageformat.tree import Tree
 
 LOCALE = b"locale"
 """The folder that holds a folder a language: usr/share/locale, usr/share/X11/locale."""
+
+_LINKS_MAX = 8
 
 LEVEL = 12
 """zstd's: there are a hundred of these packs, and level 19 would take four times as long."""
@@ -98,10 +101,20 @@ def _languages(folder: bytes, trees: Sequence[Tree]) -> set[bytes]:
 
 
 def _find(path: bytes, trees: Sequence[Tree]) -> tuple[int, int] | None:
-    for layer in range(len(trees) - 1, -1, -1):
-        entry = trees[layer].find(path)
-        if entry is not None:
+    """Return the layer that shows a path, and the entry that holds its content; links are followed."""
+    for _ in range(_LINKS_MAX):
+        for layer in range(len(trees) - 1, -1, -1):
+            entry = trees[layer].find(path)
+            if entry is not None:
+                break
+        else:
+            return None
+        kind = trees[layer].kinds[entry]
+        if kind != Kind.SYMLINK:
             link = trees[layer].links[entry]
-            is_file = trees[layer].kinds[entry] in (Kind.FILE, Kind.HARDLINK)
+            is_file = kind in (Kind.FILE, Kind.HARDLINK)
             return (layer, link if link >= 0 else entry) if is_file else None
+        path = posixpath.normpath(posixpath.join(b"/", posixpath.dirname(path), trees[layer].target(entry)))[
+            1:
+        ]
     return None

@@ -26,6 +26,11 @@ BASE = build_tree(
         b"usr/lib/locale/de_DE/LC_COLLATE": Node(Kind.HARDLINK, target=b"usr/lib/locale/aa_DJ/LC_COLLATE"),
         b"usr/lib/locale/fr_FR/LC_COLLATE": file(200),
         b"usr/lib/locale/fr_BE/LC_COLLATE": Node(Kind.HARDLINK, target=b"usr/lib/locale/fr_FR/LC_COLLATE"),
+        b"usr/lib/locale/fr_CA": Node(Kind.FOLDER, 0o755),
+        b"usr/lib/locale/fr_CA/LC_NAME": Node(Kind.SYMLINK, 0o777, target=b"../br_FR/LC_NAME"),
+        b"usr/lib/locale/br_FR": Node(Kind.FOLDER, 0o755),
+        b"usr/lib/locale/br_FR/LC_NAME": file(30),
+        b"usr/lib/locale/de_DE/LC_NAME": file(31),
         b"usr/bin/tool": file(10),
     }
     | {
@@ -62,6 +67,13 @@ def test_other_files_of_a_language_come_with_its_messages_and_shared_ones_once()
     assert list(found) == ["fr"]
     assert PackExtent(0, french, 0, 1) in found["fr"]
     assert len(found["fr"]) == 3
+
+
+def test_links_between_languages_are_followed() -> None:
+    name = block(BASE, b"usr/lib/locale/de_DE/LC_NAME")
+    gtk = block(BASE, b"usr/share/locale/de/LC_MESSAGES/gtk.mo")
+    found = language_extents([PackExtent(0, name, 0, 1), PackExtent(0, gtk, 0, 2)], [BASE])
+    assert PackExtent(0, block(BASE, b"usr/lib/locale/br_FR/LC_NAME"), 0, 1) in found["fr"]
 
 
 def test_the_topmost_layer_that_has_a_path_counts() -> None:
