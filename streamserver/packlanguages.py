@@ -30,8 +30,9 @@ LEVEL = 12
 MESSAGES = b".mo"
 """Ends the names of gettext's catalogs: a language without one is none that the application speaks."""
 
-FILE_MAX = 1 << 20
-"""Bytes of a file, at most: of a larger one few pages would be read."""
+MESSAGES_MAX = 1 << 20
+FILE_MAX = 16 << 10
+"""Bytes of a catalog, and of any other file, at most: of larger ones (orders of collation) few pages are read."""
 
 
 def language_extents(touched: Sequence[PackExtent], trees: Sequence[Tree]) -> dict[str, list[PackExtent]]:
@@ -55,7 +56,8 @@ def language_extents(touched: Sequence[PackExtent], trees: Sequence[Tree]) -> di
         for name in _languages(folder, trees):
             language = language_of(name.decode("utf-8", "replace"))
             place = _find(b"/".join((folder, name, rest)), trees) if language else None
-            if place is not None and place not in own and 0 < _size(place, trees) <= FILE_MAX:
+            most = MESSAGES_MAX if rest.endswith(MESSAGES) else FILE_MAX
+            if place is not None and place not in own and 0 < _size(place, trees) <= most:
                 files.setdefault(language, set()).add(place)
                 if rest.endswith(MESSAGES):
                     spoken.add(language)

@@ -9,7 +9,7 @@ from packageformat.launchpack import language_of
 from packageformat.limits import BLOCK_SIZE, PAGE_SIZE
 from packageformat.packdirectory import PackExtent
 from packageformat.tree import Tree, build_tree
-from streamserver.packlanguages import FILE_MAX, language_extents
+from streamserver.packlanguages import MESSAGES_MAX, language_extents
 
 
 def file(size: int) -> Node:
@@ -20,7 +20,7 @@ BASE = build_tree(
     {
         b"usr/share/locale/de/LC_MESSAGES/gtk.mo": file(5000),
         b"usr/share/locale/fr/LC_MESSAGES/gtk.mo": file(BLOCK_SIZE + 1),
-        b"usr/share/locale/it/LC_MESSAGES/gtk.mo": file(FILE_MAX + 1),
+        b"usr/share/locale/it/LC_MESSAGES/gtk.mo": file(MESSAGES_MAX + 1),
         b"usr/share/locale/ja/LC_MESSAGES/other.mo": file(10),
         b"usr/lib/locale/aa_DJ/LC_COLLATE": file(100),
         b"usr/lib/locale/de_DE/LC_COLLATE": Node(Kind.HARDLINK, target=b"usr/lib/locale/aa_DJ/LC_COLLATE"),
