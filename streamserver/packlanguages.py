@@ -32,7 +32,7 @@ MESSAGES = b".mo"
 
 MESSAGES_MAX = 1 << 20
 FILE_MAX = 16 << 10
-"""Bytes of a catalog, and of any other file, at most: of larger ones (orders of collation) few pages are read."""
+"""Bytes of a catalog, and of any other file, at most: of larger ones (collations) few pages are read."""
 
 
 def language_extents(touched: Sequence[PackExtent], trees: Sequence[Tree]) -> dict[str, list[PackExtent]]:
