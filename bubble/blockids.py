@@ -2,13 +2,14 @@
 
 32 bytes a block, in the order of the block numbers; zeros where an id is not known yet. Whoever supplies
 blocks writes ids that it has proved up to the publisher's signature (a launch pack's directory proves those
-of the files it touches; the package's own list proves all). Views map the file and so see what arrives.
+of the files it touches; the package's own list proves all). Views read the file as they go, and so see what
+arrives. They do not map it: touching a hole of a mapped file on a full tmpfs is SIGBUS.
 """
 
 from __future__ import annotations
 
-import mmap
 import os
+import weakref
 from pathlib import Path
 
 from packageformat.limits import DIGEST_SIZE
@@ -17,27 +18,27 @@ UNKNOWN = bytes(DIGEST_SIZE)
 
 
 class BlockIds:
-    """A reader's end: the file is mapped, so what the supplier writes appears by itself."""
+    """A reader's end: the file is read at each question, so what the supplier writes appears by itself."""
 
     def __init__(self, path: Path, count: int) -> None:
-        """Map the table of a package of `count` blocks.
+        """Open the table of a package of `count` blocks.
 
         Raises:
             OSError: it is not there, or too short.
         """
         self._count = count
-        self._map: mmap.mmap | bytes = b""
-        if count:
-            with path.open("rb") as file:
-                if os.fstat(file.fileno()).st_size < count * DIGEST_SIZE:
-                    raise OSError(0, "a table of block ids that is cut short", str(path))
-                self._map = mmap.mmap(file.fileno(), count * DIGEST_SIZE, prot=mmap.PROT_READ)
+        self._descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        weakref.finalize(self, os.close, self._descriptor)
+        if os.fstat(self._descriptor).st_size < count * DIGEST_SIZE:
+            raise OSError(0, "a table of block ids that is cut short", str(path))
 
     def of(self, first: int, count: int) -> bytes | None:
         """Return the ids of `count` blocks from `first` on, concatenated; None while one is not known."""
         if not 0 <= first <= first + count <= self._count:
             raise IndexError(first)
-        ids = bytes(self._map[first * DIGEST_SIZE : (first + count) * DIGEST_SIZE])
+        ids = os.pread(self._descriptor, count * DIGEST_SIZE, first * DIGEST_SIZE)
+        if len(ids) != count * DIGEST_SIZE:
+            return None
         if UNKNOWN in ids:
             for start in range(0, len(ids), DIGEST_SIZE):
                 if ids[start : start + DIGEST_SIZE] == UNKNOWN:

@@ -378,7 +378,7 @@ def test_a_package_that_is_packed_anew_goes_on_streaming(stage: ClientStage, tmp
 
 def test_a_cache_that_cannot_be_written_is_told(stage: ClientStage) -> None:
     stage.user.end_processes()
-    with mounted(stage.user.home / ".cache", "size=32k,mode=755", stage):
+    with mounted(stage.user.home / ".cache", "size=16k,mode=755", stage):
         assert "disk is full" in stage.client("run", "probe", code=46).stderr
     stage.user.end_processes()
     with mounted(stage.user.home / ".cache", "ro", stage):
