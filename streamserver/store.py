@@ -47,13 +47,13 @@ def open_store(path: Path) -> Iterator[Store]:
         StoreError: there is none, or it cannot be used.
     """
     folder = StateFolder(path.absolute())
-    reading = open_database(folder.database)
+    reader = Reader(open_database(folder.database), folder.database)
     try:
         secrets = folder.read_secrets()
         with Writer(open_database(folder.database), folder.database) as writer:
-            yield Store(folder, secrets, Reader(reading, folder.database), writer)
+            yield Store(folder, secrets, reader, writer)
     finally:
-        reading.close()
+        reader.close()  # by its lock: a thread that nobody waits for any more may be asking
 
 
 def create_store(path: Path, name: str, certificate: SelfSigned | None = None) -> None:

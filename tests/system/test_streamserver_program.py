@@ -179,11 +179,12 @@ def test_damaged_state_is_named(folder: Path) -> None:
     assert "damaged" in refused(30, "serve", folder)
     shutil.copy(folder / "good.db", folder / "state.db")
     with sqlite3.connect(folder / "state.db") as newer:
+        (version,) = newer.execute("PRAGMA user_version").fetchone()
         newer.execute("PRAGMA user_version = 999")
     newer.close()
     assert "newer" in refused(30, "packages", "list", folder)
     with sqlite3.connect(folder / "state.db") as newer:
-        newer.execute("PRAGMA user_version = 1")
+        newer.execute(f"PRAGMA user_version = {version}")
     newer.close()
     (folder / "secrets" / "signing.key").write_bytes(b"short")
     assert "key is damaged" in refused(30, "serve", folder)
