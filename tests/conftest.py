@@ -5,6 +5,13 @@ from __future__ import annotations
 import signal
 
 import pytest
+from hypothesis import HealthCheck, settings
+
+# How long something takes says how busy the machine is: no test fails for that.
+settings.register_profile(
+    "millstream", deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
+)
+settings.load_profile("millstream")
 
 _NOT_RUN: list[str] = []
 
