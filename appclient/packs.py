@@ -47,8 +47,8 @@ _TRIES = 4
 _FIRST_GUESS_MIN, _FIRST_GUESS_MAX = 32 << 10, 512 << 10
 """Bytes asked for to have a directory, when frames may be skipped: a 48th of the pack, within these."""
 
-_TOUCHED_MAX = 16
-"""Packs of which is remembered what they hold."""
+_OPENED_MAX = 16
+"""Packs of which is remembered that their directories have come."""
 
 _DIRECTORY_SECONDS = 2.0
 """How long is waited for a pack's directory at most."""
@@ -111,7 +111,7 @@ class LaunchPacks:
         self._done = done
         self._held = held
         self._packs: dict[tuple[bytes, str], _Pack] = {}
-        self._touched: OrderedDict[tuple[bytes, str], frozenset[tuple[bytes, int]]] = OrderedDict()
+        self._opened: OrderedDict[tuple[bytes, str], None] = OrderedDict()
         self._tasks: asyncio.TaskGroup | None = None
         self.round_trip = 0.02  # seconds, as last measured
 
@@ -364,9 +364,9 @@ class LaunchPacks:
         places = reader.frame_places()
         pack.coming = [start + size for start, size in places]
         pack.missing = set(range(len(places)))
-        self._touched[pack.bubble, pack.reference.application] = frozenset(pack.frames_of)
-        while len(self._touched) > _TOUCHED_MAX:
-            self._touched.popitem(last=False)
+        self._opened[pack.bubble, pack.reference.application] = None
+        while len(self._opened) > _OPENED_MAX:
+            self._opened.popitem(last=False)
         pack.directory.set_result(True)
         return reader
 
@@ -382,7 +382,7 @@ class LaunchPacks:
 
     def knows(self, bubble: bytes) -> bool:
         """Return whether a launch pack of the bubble has come, or is coming."""
-        return any(of == bubble for of, _ in (*self._packs, *self._touched))
+        return any(of == bubble for of, _ in (*self._packs, *self._opened))
 
     async def _receive(self, pack: _Pack, door: Door, content: Body, frames: Sequence[int]) -> None:
         """Take neighbouring frames from a response, and write each as the next one comes."""

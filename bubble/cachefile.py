@@ -24,7 +24,7 @@ import fcntl
 import os
 import struct
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
 
@@ -134,32 +134,7 @@ class CacheFolder:
             file = self.create(content_id, size)
             if count == 1:
                 _begin(file.place, size)
-        try:
-            held = os.open(place + ".map", os.O_RDWR | os.O_CLOEXEC)
-        except FileNotFoundError:
-            return  # whole already
-        try:
-            data = os.open(place, os.O_WRONLY | os.O_CLOEXEC)
-            try:
-                bits = {
-                    block: _write_runs(data, block * BLOCK_SIZE, pages)
-                    for block, (_, pages) in blocks.items()
-                }
-            finally:
-                os.close(data)
-            fcntl.flock(held, fcntl.LOCK_EX)
-            presence = bytearray(os.pread(held, 2 * count, _HEADER.size).ljust(2 * count, b"\0"))
-            for block, (hashes, _) in blocks.items():
-                (before,) = _PRESENCE.unpack_from(presence, 2 * block)
-                _PRESENCE.pack_into(presence, 2 * block, (before | bits[block]) & page_mask(size, block))
-                _write_all(held, hashes, hashes_offset(size) + block * PAGES_A_BLOCK * DIGEST_SIZE)
-                os.pwrite(held, presence[2 * block : 2 * block + 2], _HEADER.size + 2 * block)
-            last = page_mask(size, count - 1)
-            whole = b"\xff\xff" * (count - 1)
-            if presence.startswith(whole) and not ~_PRESENCE.unpack(presence[-2:])[0] & last:
-                os.unlink(place + ".map")  # noqa: PTH108
-        finally:
-            os.close(held)
+        _store_pages(place, size, blocks)
 
     def forget(self, content_id: bytes) -> None:
         """Drop a content from the cache, whole or not. A view that has it open keeps it."""
@@ -284,22 +259,7 @@ class CacheFile:
                 return
             if not self._exists():
                 _begin(self.place, self.size)
-        bits = {}
-        data = os.open(self.place, os.O_WRONLY | os.O_CLOEXEC)
-        try:
-            for block, (_, pages) in blocks.items():
-                bits[block] = _write_runs(data, block * BLOCK_SIZE, pages)
-        finally:
-            os.close(data)
-        with suppress(FileNotFoundError), _locked(_map_of(self.place)) as descriptor:
-            for block, (hashes, _) in blocks.items():
-                place = _HEADER.size + 2 * block
-                before = _PRESENCE.unpack(os.pread(descriptor, 2, place).ljust(2, b"\0"))[0]
-                _write_all(descriptor, hashes, hashes_offset(self.size) + block * PAGES_A_BLOCK * DIGEST_SIZE)
-                os.pwrite(
-                    descriptor, _PRESENCE.pack((before | bits[block]) & page_mask(self.size, block)), place
-                )
-        self._finish()
+        _store_pages(str(self.place), self.size, blocks)
 
     def pages_of(self, block: int) -> int:
         """Return which pages of a block are here: bit n for page n."""
@@ -462,6 +422,36 @@ def _opened(place: Path) -> Iterator[int]:
         yield descriptor
     finally:
         os.close(descriptor)
+
+
+def _store_pages(place: str, size: int, blocks: Mapping[int, tuple[bytes, Mapping[int, bytes]]]) -> None:
+    """Write verified pages of a content that was begun, their presence last; nothing if it is whole."""
+    count = block_count(size)
+    try:
+        held = os.open(place + ".map", os.O_RDWR | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return  # whole already
+    try:
+        data = os.open(place, os.O_WRONLY | os.O_CLOEXEC)
+        try:
+            bits = {
+                block: _write_runs(data, block * BLOCK_SIZE, pages) for block, (_, pages) in blocks.items()
+            }
+        finally:
+            os.close(data)
+        fcntl.flock(held, fcntl.LOCK_EX)
+        presence = bytearray(os.pread(held, 2 * count, _HEADER.size).ljust(2 * count, b"\0"))
+        for block, (hashes, _) in blocks.items():
+            (before,) = _PRESENCE.unpack_from(presence, 2 * block)
+            _PRESENCE.pack_into(presence, 2 * block, (before | bits[block]) & page_mask(size, block))
+            _write_all(held, hashes, hashes_offset(size) + block * PAGES_A_BLOCK * DIGEST_SIZE)
+            os.pwrite(held, presence[2 * block : 2 * block + 2], _HEADER.size + 2 * block)
+        last = page_mask(size, count - 1)
+        whole = b"\xff\xff" * (count - 1)
+        if presence.startswith(whole) and not ~_PRESENCE.unpack(presence[-2:])[0] & last:
+            os.unlink(place + ".map")  # noqa: PTH108
+    finally:
+        os.close(held)
 
 
 def _write_runs(descriptor: int, offset: int, pages: Mapping[int, bytes]) -> int:

@@ -16,7 +16,7 @@ from hashlib import sha256
 from packageformat.delta import PageNumbers, decode_delta, delta_head_size, read_region, unpack_delta_frame
 from packageformat.deltabuild import DeltaSide, build_delta
 from packageformat.errors import FormatError, MillstreamError
-from streamserver.database import deltas, objects
+from streamserver.database import deltas
 from streamserver.database.deltas import StoredDelta, VersionPair
 from streamserver.objectfile import put_object
 from streamserver.packbuilding import GRACE_S, remove_expired
@@ -67,12 +67,6 @@ def bring_deltas_up_to_date(store: Store, *, again: bool = False) -> Iterator[Bu
         for pair in wanted:
             yield _built(store, layers, pair)
         remove_expired(store, now=time.time())
-
-
-def anything_to_do(store: Store, *, now: float) -> bool:
-    """Tell whether a build would find something to do. Cheap."""
-    expired: set[bytes] = store.reader.ask(lambda db: objects.expired_objects(db, now=int(now)))
-    return bool(expired or missing_deltas(store, now=now))
 
 
 def _built(store: Store, layers: StoredLayers, pair: VersionPair) -> BuiltDelta:
