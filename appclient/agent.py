@@ -6,6 +6,7 @@ It may be killed at any moment (README.md, *The agent*): what it does is in `ser
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import os
 import resource
@@ -51,6 +52,8 @@ def run_agent(folders: Folders, *, idle: float, patience: float) -> None:
     )
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(most, 4096), most))
+    gc.freeze()  # what is imported stays; and a launch makes some 100,000 objects, hardly any in a circle
+    gc.set_threshold(100_000, 20, 50)
     asyncio.run(Agent(folders, idle=idle, patience=patience).serve())
 
 

@@ -18,8 +18,10 @@ from appclient import workflow
 from appclient.agentlink import agent_command
 from appclient.catalogue import Choice
 from appclient.changes import bubbles_of
+from appclient.door import Part
 from appclient.errors import UnknownPackageError, storage_error
 from appclient.folders import Folders
+from appclient.fronts import Fronts
 from appclient.heads import Head, Heads
 from appclient.homes import home_of, owner_of
 from appclient.layer import Layer
@@ -43,6 +45,7 @@ from packageformat.stack import bubble_id
 _log = logging.getLogger(__name__)
 
 Telling = Callable[[str], None]
+Found = Callable[[Mapping[bytes, Origin], bool, Fronts], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,15 +92,13 @@ class Bubbles:
         self._rough.clear()
         self._heads.forget_all()
 
-    async def layer_of(
-        self, version: bytes, origin: Origin | None, opened: Callable[[], None] = lambda: None
-    ) -> Layer:
+    async def layer_of(self, version: bytes, origin: Origin | None, fronts: Fronts | None = None) -> Layer:
         """Return the layer of a version, from memory, the disk, or the server: at least its outline.
 
         Args:
             version: its id.
             origin: if given, the layer must have the layout that is stored there.
-            opened: called when the server begins to answer, if it is asked.
+            fronts: with `origin`: its front is among these, which are on their way.
 
         Raises:
             MillstreamError: it is not here and cannot be fetched.
@@ -113,10 +114,12 @@ class Bubbles:
             head = await self._heads.get(version, session.signin)
             if head is not None and origin is not None and head.object_digest != origin.pointer.object_digest:
                 head = None
+            if head is None and origin is not None and fronts is not None:
+                head = await self._heads.accept(origin, await fronts.of(version), session.signin)
             if head is None:
                 if origin is None:
                     origin = await self._origin_of(version)
-                head = await self._heads.fetch(origin, session.door, session.signin, opened)
+                head = await self._heads.fetch(origin, session.door, session.signin)
             return self._keep(head)
 
     async def complete(self, version: bytes) -> Layer:
@@ -175,7 +178,7 @@ class Bubbles:
         published: Published,
         tally: Tally,
         tell: Telling,
-        found: Callable[[Mapping[bytes, Origin], bool], None],
+        found: Found,
         language: str = "",
     ) -> list[Origin]:
         """Have the outlines of a whole stack; return where its packages are, if that had to be asked.
@@ -187,7 +190,7 @@ class Bubbles:
             tally: the bubble's counts.
             tell: is told what is done.
             found: is called when the server has said where the packages are, and told whether nothing of
-                them is here.
+                them is here, and which fronts it has to fetch.
             language: the user's locale.
 
         Raises:
@@ -205,20 +208,12 @@ class Bubbles:
             have = await asyncio.to_thread(self.versions_before, published)
             origins = await session.origins(published.stack, have, language)
             fresh = len(missing) == len(published.stack) and not have
-            waited = len(missing)
-
-            def opened() -> None:
-                """Begin with the launch pack when all fronts come: it would fill the line before them."""
-                nonlocal waited
-                waited -= 1
-                if waited == 0:
-                    found(origins, fresh)
-
-            size = sum(front_extent(origins[version].pointer.header)[1] for version in missing)
-            tell(f"fetching {size / 1e6:.1f} MB of tables of contents")
-            await _all(self.layer_of(version, origins[version], opened) for version in missing)
-            tally.bytes_received += size
-            tally.requests += len(missing)
+            fronts = Fronts({version: _front(origins[version]) for version in missing})
+            tell(f"fetching {fronts.size / 1e6:.1f} MB of tables of contents")
+            found(origins, fresh, fronts)
+            await _all(self.layer_of(version, origins[version], fronts) for version in missing)
+            tally.bytes_received += fronts.size
+            tally.requests += 1
         layers = {version: await self.layer_of(version, None) for version in published.stack}
         workflow.check_stack(published, {version: layer.manifest for version, layer in layers.items()})
         return list(origins.values())
@@ -228,7 +223,7 @@ class Bubbles:
         choice: Choice,
         tally: Tally,
         tell: Telling,
-        found: Callable[[Mapping[bytes, Origin], bool], None],
+        found: Found,
         language: str = "",
     ) -> Made:
         """Return the bubble of an application, ready to start. `found` as in `stack_of`.
@@ -357,6 +352,10 @@ class Bubbles:
         if not image.exists():
             raise UnknownPackageError(f"no view image of bubble {bubble.hex()[:16]}")
         return image
+
+
+def _front(origin: Origin) -> Part:
+    return Part(origin.path, *front_extent(origin.pointer.header))
 
 
 def _beside(image: Path) -> Path:

@@ -8,12 +8,13 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+import re
 import ssl
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from types import TracebackType
-from urllib.parse import urlsplit
+from urllib.parse import parse_qs, urlsplit
 
 import aiohttp
 
@@ -39,8 +40,9 @@ KEPT_SECONDS = 70.0
 """How long a connection that rests is used again: less than the server keeps it (75 s), so that none is used
 in the moment in which the server ends it. `service` asks for the server's health once a minute meanwhile."""
 
-READ_BUFFER = 1 << 20
-"""Bytes of a part that may wait to be taken: a long response never waits for the writing thread."""
+READ_BUFFER = 2 << 20
+"""Bytes of a part that may wait to be taken, and as many again: what a launch needs comes on while the tables
+of contents are checked."""
 
 OPEN_SECONDS = 60.0
 """How long the head of an answer may take, and its body if it is a refusal."""
@@ -53,8 +55,19 @@ _TIMEOUT = aiohttp.ClientTimeout(total=None, connect=15, sock_connect=10, sock_r
 _SMALL_TIMEOUT = aiohttp.ClientTimeout(total=60, sock_connect=10, sock_read=20)
 
 
+_PART_WORD = re.compile(r"[\w.-]{1,256}", re.ASCII)
+
 Body = aiohttp.StreamReader
 """What an open part is read from, by `Door.take`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Some bytes of an object, by the address that the server gave out for it."""
+
+    path: str  # /v1/objects/DIGEST?e=...&c=...
+    offset: int
+    size: int
 
 
 class CapabilityExpiredError(MillstreamError):
@@ -188,11 +201,31 @@ class Door:
             ServerUnreachableError, ServerUntrustedError: as `_exchange`.
         """
         last = offset + size - 1
+        async with self._opened(path, {"Range": f"bytes={offset}-{last}"}) as response:
+            told = response.headers.get("Content-Range", "")
+            if response.status == 206 and not told.startswith(f"bytes {offset}-{last}/"):
+                raise ServerUntrustedError(f"the server sent another range than bytes {offset}-{last}")
+            if response.status == 200 and (offset or response.content_length != size):
+                raise ServerUntrustedError("the server does not send ranges")
+            yield response.content
+
+    @asynccontextmanager
+    async def parts(self, parts: Sequence[Part]) -> AsyncIterator[Body]:
+        """Open parts of several objects, which come one right behind the other. Raises as `part`."""
+        query = "&".join(f"p={_part_word(part)}" for part in parts)
+        async with self._opened(f"/v1/stream?{query}", {}) as response:
+            if response.status != 200 or response.content_length != sum(part.size for part in parts):
+                raise ServerUntrustedError("the server sends something else than the parts it was asked for")
+            yield response.content
+
+    @asynccontextmanager
+    async def _opened(self, path: str, headers: Mapping[str, str]) -> AsyncIterator[aiohttp.ClientResponse]:
+        """Open a long answer. Raises as `part`."""
         with self._foreign():
             async with asyncio.timeout(OPEN_SECONDS):
                 response = await self._session.get(
                     self.address.url + path,
-                    headers={"Range": f"bytes={offset}-{last}"},
+                    headers=headers,
                     allow_redirects=False,
                     timeout=_TIMEOUT,
                     read_bufsize=READ_BUFFER,
@@ -207,12 +240,7 @@ class Door:
                         )
                     if response.status not in (200, 206):
                         raise _refusal(response.status, await _limited(response.content, ANSWER_MAX))
-            told = response.headers.get("Content-Range", "")
-            if response.status == 206 and not told.startswith(f"bytes {offset}-{last}/"):
-                raise ServerUntrustedError(f"the server sent another range than bytes {offset}-{last}")
-            if response.status == 200 and (offset or response.content_length != size):
-                raise ServerUntrustedError("the server does not send ranges")
-            yield response.content  # what goes wrong in the caller's block is not the server's doing
+            yield response  # what goes wrong in the caller's block is not the server's doing
         finally:
             response.close()  # ends the connection unless all of the answer was taken
 
@@ -279,6 +307,21 @@ async def certificate_of(address: Address) -> bytes:
     certificate = tls.getpeercert(binary_form=True)
     writer.close()
     return hashlib.sha256(certificate or b"").digest()
+
+
+def _part_word(part: Part) -> str:
+    """Return what stands for a part in a stream's address.
+
+    Raises:
+        ServerUntrustedError: its object's address is not of the shape that the server gives out.
+    """
+    parts = urlsplit(part.path)
+    query = parse_qs(parts.query)
+    expires, capability = query.get("e", [""])[0], query.get("c", [""])[0]
+    word = f"{parts.path.rpartition('/')[2]}.{expires}.{capability}.{part.offset}.{part.size}"
+    if not _PART_WORD.fullmatch(word):
+        raise ServerUntrustedError("the server's address of an object makes no sense")
+    return word
 
 
 def _authorization(token: str) -> dict[str, str]:

@@ -21,10 +21,11 @@ from dataclasses import dataclass, field
 from enum import IntEnum
 from pathlib import Path
 
-from appclient.door import CapabilityExpiredError
+from appclient.door import CapabilityExpiredError, Door
 from appclient.errors import ServerUnreachableError, ServerUntrustedError, storage_error
 from appclient.layer import Layer
 from appclient.readahead import ReadAhead
+from appclient.roughly import RoughFetching
 from appclient.session import Origin, Session
 from appclient.statistics import Tally
 from packageformat.errors import CorruptBlockError, MillstreamError
@@ -110,7 +111,7 @@ class Fetching:
         self._session = session
         self._layer_of = layer_of
         self._complete = complete
-        self._rough_layout = rough_layout
+        self._roughly = RoughFetching(layout=rough_layout, where=self._where, writer=writer)
         self._writer = writer
         self._cache = cache
         self._patience = patience
@@ -176,7 +177,7 @@ class Fetching:
             layer = await self._layer_of(version, None)
             if layer.has_pages(block, pages):
                 return
-            if not layer.is_complete and await self._brought_roughly(layer, block, tally):
+            if not layer.is_complete and await self._roughly.bring(layer, block, tally, alone=alone):
                 return
             layer = await self._completed(version)
             if layer.has_pages(block, pages):
@@ -194,35 +195,6 @@ class Fetching:
         layer = await self._layer_of(version, None)
         if not layer.has_block(block):
             raise ServerUnreachableError(f"{layer.describe(block)} does not stay in the cache")
-
-    async def _brought_roughly(self, layer: Layer, block: int, tally: Tally) -> bool:
-        """Bring a block before the rest of its package's head: the launch pack has proved its id.
-
-        A launch that its pack does not quite cover waits for 30 KB then, and not for 500 and their check.
-        """
-        if not layer.knows_id(block):
-            return False
-        try:
-            layout = await self._rough_layout(layer.version)
-            frame = layout.frame_of.get(block)
-            if frame is None:
-                return False
-            origin = await self._origin(layer)
-            offset, size = layout.places[frame]
-            door = self._session().door
-            tally.requests += 1
-            async with door.part(origin.path, offset, size) as content:
-                stored = await door.take(content, size)
-            tally.bytes_received += size
-            tally.last_fetch = time.time()
-            await asyncio.get_running_loop().run_in_executor(
-                self._writer, layer.write_block_of, block, layout.frames[frame], stored
-            )
-            tally.blocks_fetched += 1
-        except (MillstreamError, _LayoutChangedError, OSError) as error:
-            _log.info("a block is fetched with the whole head: %s", error)
-            return False
-        return True
 
     async def _completed(self, version: bytes) -> Layer:
         try:
@@ -401,6 +373,13 @@ class Fetching:
             await self._layer_of(layer.version, origin)
             raise _LayoutChangedError
         return origin
+
+    async def _where(self, layer: Layer) -> tuple[Door, str]:
+        """Return how a layer's package is reached. Raises ServerUnreachableError if it is laid out anew."""
+        try:
+            return self._session().door, (await self._origin(layer)).path
+        except _LayoutChangedError as change:
+            raise ServerUnreachableError(f"{layer.name} has another layout now") from change
 
     def _damaged_on_the_way(
         self, pending: deque[_Job], came_damaged: set[_Job], error: CorruptBlockError

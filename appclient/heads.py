@@ -19,7 +19,7 @@ import logging
 import platform
 import shutil
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -117,23 +117,23 @@ class Heads:
         for place in self._folder.glob("*/whole"):
             place.unlink(missing_ok=True)
 
-    async def fetch(
-        self, origin: Origin, door: Door, signin: SignIn, opened: Callable[[], None] = lambda: None
-    ) -> Head:
-        """Return a head of which only the front is fetched, in one request, and keep it.
+    async def fetch(self, origin: Origin, door: Door, signin: SignIn) -> Head:
+        """Return a head of which only the front is fetched, and keep it. Raises as `accept`."""
+        offset, size = front_extent(origin.pointer.header)
+        return await self.accept(origin, await _fetched(door, origin.path, offset, size), signin)
+
+    async def accept(self, origin: Origin, front: bytes, signin: SignIn) -> Head:
+        """Return a head of which only the front has come, and keep it.
 
         Args:
             origin: where the package is.
-            door: to the server.
+            front: untrusted.
             signin: what was pinned at login.
-            opened: called when the answer begins.
 
         Raises:
             MillstreamError: no answer, a front that does not pass the checks, or no room to keep it.
         """
         pointer = origin.pointer
-        offset, size = front_extent(pointer.header)
-        front = await _fetched(door, origin.path, offset, size, opened)
         try:
             outline = await asyncio.to_thread(
                 workflow.accept_front, pointer, front, signin, this_architecture()
@@ -256,13 +256,10 @@ def _read(file: Path, version: bytes, signin: SignIn) -> Head:
     return Head(outline, data[HEADER_SIZE:], digest)
 
 
-async def _fetched(
-    door: Door, path: str, offset: int, size: int, opened: Callable[[], None] = lambda: None
-) -> bytes:
+async def _fetched(door: Door, path: str, offset: int, size: int) -> bytes:
     data = bytearray()
     if size:
         async with door.part(path, offset, size) as content:
-            opened()
             while len(data) < size:
                 data += await door.take(content, min(_PIECE, size - len(data)))
     return bytes(data)

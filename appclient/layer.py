@@ -192,28 +192,37 @@ class Layer:
         """Return whether a block's id, and its file's name in the cache, are known."""
         return self.content_id(self.tree.block_place(block)[0]) is not None
 
-    def write_block_of(self, block: int, blocks: Sequence[int], stored: bytes) -> None:
-        """Write a block whose id is known, out of a frame of which only that is known.
+    def has_entry(self, block: int, entry: int) -> bool:
+        """Return whether a block, by an untrusted number, is one of the file `entry`."""
+        return 0 <= block < self.tree.block_count and self.file_of(block)[0] == entry
+
+    def write_known_blocks(self, blocks: Sequence[int], stored: bytes) -> int:
+        """Write the blocks of a frame whose ids are known; return how many.
 
         Args:
-            block: the one that is wanted.
             blocks: the frame's, as a rough layout tells them.
             stored: untrusted bytes.
 
         Raises:
-            FormatError: the block is not there.
+            FormatError: they are not those blocks. What was written before is right.
             OSError: the cache is full or cannot be written.
         """
-        sizes = [self.tree.block_size(one) for one in blocks if 0 <= one < self.tree.block_count]
-        if len(sizes) != len(blocks):
+        if not all(0 <= block < self.tree.block_count for block in blocks):
             raise FormatError("a layout with a block that is not there")
+        sizes = [self.tree.block_size(block) for block in blocks]
         plain = decompress(stored, sum(sizes))
-        start = sum(sizes[: blocks.index(block)])
-        found = plain[start : start + sizes[blocks.index(block)]]
-        name = self._ids.of(block, 1) or b""
-        if block_id(found) != name:
-            raise CorruptBlockError(f"damaged block {name.hex()}", expected=name)
-        self._write(block, found)
+        start = written = 0
+        for block, size in zip(blocks, sizes, strict=True):
+            found = plain[start : start + size]
+            start += size
+            if not self.knows_id(block):
+                continue
+            name = self._ids.of(block, 1) or b""
+            if block_id(found) != name:
+                raise CorruptBlockError(f"damaged block {name.hex()}", expected=name)
+            self._write(block, found)
+            written += 1
+        return written
 
     def write_blocks(self, found: Iterable[tuple[int, bytes]], wanted: Collection[int]) -> None:
         """Write verified blocks into the cache, and those of `wanted` with the same bytes as one of them.

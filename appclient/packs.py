@@ -17,21 +17,30 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections import OrderedDict, deque
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
 
-from appclient.door import Body, CapabilityExpiredError, Door
-from appclient.errors import ServerUnreachableError
+from appclient.door import Body, CapabilityExpiredError, Door, Part
+from appclient.errors import AgentError, ServerUnreachableError
+from appclient.fronts import Fronts
 from appclient.layer import Layer
 from appclient.session import Origin
 from appclient.statistics import Tally
 from appclient.updating import Updates
 from bubble.viewimage import ENTRY_BITS
 from packageformat.errors import MillstreamError
-from packageformat.launchpack import PREAMBLE_SIZE, BlockPages, MissingHashesError, PackReader, directory_end
+from packageformat.launchpack import (
+    LANGUAGE_MARK,
+    PREAMBLE_SIZE,
+    BlockPages,
+    MissingHashesError,
+    PackReader,
+    directory_end,
+)
 from packageformat.limits import DIGEST_SIZE, PAGES_A_BLOCK
+from packageformat.packdirectory import PackDirectory
 from packageformat.pointer import PackReference
 
 _log = logging.getLogger(__name__)
@@ -78,6 +87,15 @@ class _Pack:
     coming: list[int] = field(default_factory=list)  # for each frame, bytes of the pack up to its end
     received: int = 0  # bytes of the pack's stream so far
     began: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Way:
+    """How the packs of one launch are had."""
+
+    door: Door
+    origin: Callable[[bool], Awaitable[Origin]]
+    layers_of: LayersOf
 
 
 class LaunchPacks:
@@ -131,41 +149,54 @@ class LaunchPacks:
     def bring(
         self,
         bubble: bytes,
-        reference: PackReference,
+        references: Sequence[PackReference],
         door: Door,
         origin: Callable[[bool], Awaitable[Origin]],
         layers_of: LayersOf,
         tally: Tally,
         *,
         fresh: bool,
-        beside: bool = False,
+        fronts: Fronts,
     ) -> None:
-        """Begin to bring a pack, unless it is on its way.
+        """Begin to bring fronts, and packs that are not on their way already.
 
         Args:
             bubble: the bubble that is launched.
-            reference: the pack, from a signed pointer.
+            references: the packs, in the order in which they shall come.
             door: to the server.
-            origin: where the pack can be fetched from; with True, an address newer than the last.
+            origin: where the packs can be fetched from; with True, an address newer than the last.
             layers_of: the bubble's layers, bottom first, as soon as their outlines are verified.
             tally: the bubble's counts.
-            fresh: nothing of the bubble's packages is here: all of the pack is wanted.
-            beside: it is a language's, beside the launch pack itself.
+            fresh: nothing of the bubble's packages is here: all of the packs is wanted, in one stream with
+                the fronts.
+            fronts: what the launch waits for first.
         """
-        key = (bubble, reference.application)
-        if key in self._packs or self._tasks is None:
-            return
-        directory = asyncio.get_running_loop().create_future()
-        pack = self._packs[key] = _Pack(
-            bubble,
-            reference,
-            tally,
-            directory,
-            beside=beside,
-            began=time.monotonic(),
-        )
-        task = self._tasks.create_task(self._bring_and_tell(pack, door, origin, layers_of, fresh=fresh))
-        task.add_done_callback(lambda _: self._end(key))
+        if self._tasks is None:
+            raise AgentError("the agent ends")
+        loop = asyncio.get_running_loop()
+        packs = []
+        for reference in references:
+            key = (bubble, reference.application)
+            if key not in self._packs:
+                beside = LANGUAGE_MARK in reference.application
+                pack = _Pack(bubble, reference, tally, loop.create_future(), beside, began=time.monotonic())
+                self._packs[key] = pack
+                packs.append(pack)
+        way = _Way(door, origin, layers_of)
+        if fronts.parts or (fresh and packs):
+            self._start(self._stream_all(packs if fresh else [], way, fronts), packs if fresh else [])
+        for pack in () if fresh else packs:
+            self._start(self._bring_and_tell(pack, way), [pack])
+
+    def _start(self, work: Coroutine[object, object, None], packs: Sequence[_Pack]) -> None:
+        assert self._tasks is not None
+        task = self._tasks.create_task(work)
+
+        def end(_: asyncio.Task[None]) -> None:
+            for pack in packs:
+                self._end(pack)
+
+        task.add_done_callback(end)
 
     async def expect(self, bubble: bytes, version: bytes, block: int, pages: int) -> bool:
         """Wait for pages that a pack is about to bring; return whether one has brought them.
@@ -201,50 +232,66 @@ class LaunchPacks:
         rate = pack.received / max(time.monotonic() - pack.began, 0.001)
         return ahead <= max(rate, 1 << 20) * max(WAIT_SECONDS, 3 * self.round_trip)
 
-    def _end(self, key: tuple[bytes, str]) -> None:
-        pack = self._packs.pop(key, None)
-        if pack is None:
-            return
+    def _end(self, pack: _Pack) -> None:
+        key = (pack.bubble, pack.reference.application)
+        if self._packs.get(key) is pack:
+            del self._packs[key]
         if not pack.directory.done():
             pack.directory.set_result(False)
         for arrival in pack.arrivals.values():
             if not arrival.done():
                 arrival.set_result(None)
 
-    async def _bring_and_tell(
-        self,
-        pack: _Pack,
-        door: Door,
-        origin: Callable[[bool], Awaitable[Origin]],
-        layers_of: LayersOf,
-        *,
-        fresh: bool,
-    ) -> None:
-        await self._bring(pack, door, origin, layers_of, fresh=fresh)
+    async def _stream_all(self, packs: Sequence[_Pack], way: _Way, fronts: Fronts) -> None:
+        """Bring fronts and packs in one response; what that does not bring of the packs, afterwards."""
+        left = deque(packs)
+        try:
+            paths = (await way.origin(False)).packs if packs else {}
+            left = deque(pack for pack in packs if pack.reference.object_digest in paths)
+            parts = [
+                Part(paths[pack.reference.object_digest], 0, pack.reference.object_size) for pack in left
+            ]
+            async with way.door.parts([*fronts.parts, *parts]) as content:
+                await fronts.receive(way.door, content)
+                while left:
+                    left[0].tally.requests += 1
+                    await self._take_all(left[0], way, content)
+                    await self._finish(left.popleft())
+        except (MillstreamError, OSError) as error:
+            fronts.fail(error if isinstance(error, MillstreamError) else ServerUnreachableError(str(error)))
+            _log.warning("the stream of a launch has ended early: %s", error)
+        except Exception:  # noqa: BLE001 - the launch is owed an answer
+            fronts.fail(AgentError("a bug in the agent (the stream of a launch)"))
+            _log.exception("the stream of a launch has ended early: a bug")
+        finally:
+            fronts.fail(AgentError("the agent ends"))
+        for pack in left:
+            await self._bring_and_tell(pack, way)
+
+    async def _finish(self, pack: _Pack) -> None:
+        """Tell that all of a pack is here."""
+        self._done(pack.bubble, pack.reference)
+        await self._tell_held(pack)
+        self._end(pack)
+
+    async def _tell_held(self, pack: _Pack) -> None:
         if pack.reader is not None:
             loop = asyncio.get_running_loop()
             self._held(pack.bubble, pack.reference, await loop.run_in_executor(self._writer, _pages, pack))
 
-    async def _bring(
-        self,
-        pack: _Pack,
-        door: Door,
-        origin: Callable[[bool], Awaitable[Origin]],
-        layers_of: LayersOf,
-        *,
-        fresh: bool,
-    ) -> None:
+    async def _bring_and_tell(self, pack: _Pack, way: _Way) -> None:
+        await self._bring(pack, way)
+        await self._tell_held(pack)
+
+    async def _bring(self, pack: _Pack, way: _Way) -> None:
         digest = pack.reference.object_digest
         again = False
         for attempt in range(_TRIES):
             try:
-                path = (await origin(again)).packs.get(digest)
+                path = (await way.origin(again)).packs.get(digest)
                 if path is None:
                     return
-                if fresh and pack.reader is None:
-                    await self._stream(pack, door, path, layers_of)
-                else:
-                    await self._fetch_missing(pack, door, path, layers_of)
+                await self._fetch_missing(pack, way.door, path, way.layers_of)
             except CapabilityExpiredError:
                 again = True
             except MissingHashesError:
@@ -262,16 +309,13 @@ class LaunchPacks:
                 self._done(pack.bubble, pack.reference)
                 return
 
-    async def _stream(self, pack: _Pack, door: Door, path: str, layers_of: LayersOf) -> None:
-        """Bring all of a pack with one request."""
-        size = pack.reference.object_size
-        pack.tally.requests += 1
-        async with door.part(path, 0, size) as content:
-            head = await self._take(pack, door, content, PREAMBLE_SIZE)
-            head += await self._take(pack, door, content, directory_end(head) - PREAMBLE_SIZE)
-            reader = await self._open(pack, head, layers_of)
-            frames = list(range(len(reader.frame_places())))
-            await self._receive(pack, door, content, frames)
+    async def _take_all(self, pack: _Pack, way: _Way, content: Body) -> None:
+        """Take all of a pack, which comes next in `content`."""
+        pack.began = time.monotonic()
+        head = await self._take(pack, way.door, content, PREAMBLE_SIZE)
+        head += await self._take(pack, way.door, content, directory_end(head) - PREAMBLE_SIZE)
+        reader = await self._open(pack, head, way.layers_of)
+        await self._receive(pack, way.door, content, range(len(reader.frame_places())))
 
     async def _fetch_missing(self, pack: _Pack, door: Door, path: str, layers_of: LayersOf) -> None:
         """Bring the directory, then only the frames with pages that are not here."""
@@ -448,6 +492,7 @@ def _learn(reader: PackReader, pack: _Pack) -> list[bytes]:
             bits = ((1 << extent.pages) - 1) << extent.first_page
             key = (pack.layers[extent.layer].version, extent.block)
             pack.frames_of.setdefault(key, []).append((number, bits))
+    _know_twins(pack, directory)
     unnamed = []
     for layer, proved in zip(pack.layers, directory.layers, strict=True):
         if layer.is_complete:
@@ -470,6 +515,23 @@ def _learn(reader: PackReader, pack: _Pack) -> list[bytes]:
         if not is_named:
             unnamed.append(layer.version)
     return unnamed
+
+
+def _know_twins(pack: _Pack, directory: PackDirectory) -> None:
+    """Let a fault for a file that has the content of a touched one wait for that one's frames."""
+    frames_by_id = {}
+    twins = []
+    for layer, proved in zip(pack.layers, directory.layers, strict=True):
+        for block, name in proved.ids.items():
+            frames = pack.frames_of.get((layer.version, block))
+            if frames is None:
+                twins.append((layer.version, block, name))
+            else:
+                frames_by_id[name] = frames
+    for version, block, name in twins:
+        frames = frames_by_id.get(name)
+        if frames is not None:
+            pack.frames_of[version, block] = frames
 
 
 def _pages(pack: _Pack) -> dict[tuple[bytes, int], int]:

@@ -31,6 +31,7 @@ from appclient.errors import (
 )
 from appclient.fetching import Fetching, Urgency
 from appclient.folders import Folders
+from appclient.fronts import Fronts
 from appclient.layer import Layer
 from appclient.packagefile import read_file
 from appclient.packs import Came, LaunchPacks
@@ -234,15 +235,17 @@ class Service:
         language = question.text("language")
         asked = False
 
-        def found(origins: Mapping[bytes, Origin], fresh: bool) -> None:
+        def found(origins: Mapping[bytes, Origin], fresh: bool, fronts: Fronts) -> None:
             nonlocal asked
             asked = True
             tally.round_trips += 2  # where the packages are, and their outlines
             self.fetching.know(origins.values())
-            self._bring_packs(choice, tally, language, fresh=fresh)
+            self._bring_packs(choice, tally, language, fresh=fresh, fronts=fronts)
 
         made = await self._bubbles.make(choice, tally, tell, found, language)
         self.background.prepared()
+        if made.spec.streamed:
+            self._later(self._layouts(made.spec.bubble_id))
         if made.spec.streamed and not asked:
             self._later(self._resume_packs(choice, tally, language))
         return Message(
@@ -260,10 +263,13 @@ class Service:
             },
         )
 
-    def _bring_packs(self, choice: Choice, tally: Tally, language: str, *, fresh: bool) -> None:
-        """Begin to bring the launch packs of an application that are not here yet.
+    def _bring_packs(
+        self, choice: Choice, tally: Tally, language: str, *, fresh: bool, fronts: Fronts
+    ) -> None:
+        """Begin to bring fronts, and the launch packs of an application that are not here yet.
 
-        There may be two: what every launch needs, and beside it the files of the user's language.
+        There may be two: the files of the user's language, and what every launch needs. The former come
+        first: there are few of them, and nobody knows when the launch reads them.
         """
         published, version = choice.package, choice.package.version_id
         bubble = bubble_id(published.stack)
@@ -273,24 +279,24 @@ class Service:
         async def layers() -> list[Layer]:
             return [await self._bubbles.layer_of(one, None) for one in published.stack]
 
-        if origin is None:
-            return
-        for reference in (*origin.pointer.packs, *origin.language_packs):
+        wanted = []
+        for reference in (*origin.language_packs, *origin.pointer.packs) if origin else ():
             if reference.bubble_id != bubble or reference.application not in names:
                 continue
             if self._bubbles.pack_here(bubble, reference.application) == reference.object_digest:
                 self.background.pack_held(bubble, reference.application, {})
                 continue
-            self.packs.bring(
-                bubble,
-                reference,
-                self.session().door,
-                lambda newer: self.fetching.origin(version, newer=newer),
-                layers,
-                tally,
-                fresh=fresh,
-                beside=reference in origin.language_packs,
-            )
+            wanted.append(reference)
+        self.packs.bring(
+            bubble,
+            wanted,
+            self.session().door,
+            lambda newer: self.fetching.origin(version, newer=newer),
+            layers,
+            tally,
+            fresh=fresh,
+            fronts=fronts,
+        )
 
     async def _resume_packs(self, choice: Choice, tally: Tally, language: str) -> None:
         """Bring what the last launch did not bring to its end, or a pack that is new."""
@@ -302,25 +308,29 @@ class Service:
         except MillstreamError as error:
             _log.info("no launch pack is asked for: %s", error.line())
             return
-        self._bring_packs(choice, tally, language, fresh=False)
+        self._bring_packs(choice, tally, language, fresh=False, fronts=Fronts({}))
 
     def _pack_is_here(self, bubble: bytes, reference: PackReference) -> None:
         self._bubbles.note_pack(bubble, reference.application, reference.object_digest)
         self._later(self._complete_stack(bubble))
 
     async def _complete_stack(self, bubble: bytes) -> None:
-        """Have the rest of each head, once the launch no longer needs the processor; the layouts at once.
-
-        With a layout, what a launch misses in a file that its pack touches costs one round trip.
-        """
+        """Have the rest of each head, once the launch no longer needs the processor."""
         try:
-            for version in self._bubbles.stack_here(bubble):
-                await self._bubbles.rough_layout(version)
             await asyncio.sleep(_REST_SECONDS)
             for version in self._bubbles.stack_here(bubble):
                 await self._bubbles.complete(version)
         except MillstreamError as error:
             _log.info("the rest of a head will come later: %s", error.line())
+
+    async def _layouts(self, bubble: bytes) -> None:
+        """Have the layouts, 30 KB each: what a launch misses costs one round trip then, not two."""
+        try:
+            for version in self._bubbles.stack_here(bubble):
+                if not (await self._bubbles.layer_of(version, None)).is_complete:
+                    await self._bubbles.rough_layout(version)
+        except MillstreamError as error:
+            _log.info("a layout will come later: %s", error.line())
 
     def _later(self, work: Coroutine[object, object, None]) -> None:
         """Do something that nobody waits for."""

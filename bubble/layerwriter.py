@@ -5,8 +5,9 @@ from __future__ import annotations
 import stat
 import sys
 from array import array
+from collections import Counter
 from hashlib import sha256
-from itertools import accumulate
+from itertools import accumulate, islice
 
 from bubble.layerimage import COUNTS, MAGIC, NOTHING, LayerImage
 from packageformat.entry import Kind
@@ -23,19 +24,22 @@ def layer_of_tree(tree: Tree) -> LayerImage:
     count = len(tree)
     kinds, parents = tree.kinds, tree.parents
     types = [_TYPES.get(kind, 0) for kind in range(max(kinds) + 1)]
-    modes = [
-        types[kind] | 0o777 if kind == _SYMLINK else types[kind] and types[kind] | mode & 0o1777
-        for kind, mode in zip(kinds, tree.modes, strict=True)
-    ]
+    masks = [0o1777 if type_ else 0 for type_ in types]
+    modes = array(
+        "I", [types[kind] | mode & masks[kind] for kind, mode in zip(kinds, tree.modes, strict=True)]
+    )
+    for entry in tree.targets:
+        modes[entry] = stat.S_IFLNK | 0o777
     holders = array("I", range(count))
     links = array("I", [1]) * count
-    for entry, holder in enumerate(tree.links):
-        if holder >= 0:
-            holders[entry] = holder
-            links[holder] += 1
-    child_counts = [0] * count
-    for parent in parents[1:]:
-        child_counts[parent] += 1
+    entry = kinds.find(_HARDLINK)
+    while entry >= 0:
+        holder = tree.links[entry]
+        holders[entry] = holder
+        links[holder] += 1
+        entry = kinds.find(_HARDLINK, entry + 1)
+    counted = Counter(islice(parents, 1, None))
+    child_counts = [counted[entry] for entry in range(count)]
     sizes = array("Q", tree.sizes)
     payloads = array("I", [NOTHING]) * count
     block = 0
@@ -43,15 +47,17 @@ def layer_of_tree(tree: Tree) -> LayerImage:
         if size:
             payloads[entry] = block
             block += -(-size // BLOCK_SIZE)
-        elif kinds[entry] == _FOLDER:
-            sizes[entry] = _FOLDER_SIZE
+    entry = kinds.find(_FOLDER)
+    while entry >= 0:
+        sizes[entry] = _FOLDER_SIZE
+        entry = kinds.find(_FOLDER, entry + 1)
     targets = []
     for number, (entry, target) in enumerate(sorted(tree.targets.items())):
         payloads[entry] = number
         sizes[entry] = len(target)
         targets.append(target)
     return LayerImage(
-        modes=array("I", modes),
+        modes=modes,
         opaques=bytes(tree.opaques),
         parents=array("I", parents),
         holders=holders,

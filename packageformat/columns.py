@@ -7,8 +7,9 @@ and it compresses to nothing.
 from __future__ import annotations
 
 import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import accumulate, islice, pairwise
 
 from packageformat.encoding import Value, decode, encode
 from packageformat.entry import Kind, Node, Xattrs, check_xattrs
@@ -44,6 +45,8 @@ BYTES_AN_ENTRY = 1 + 1 + 1 + 2 + 4 + 4 + 8 + 4 + 8
 
 _FOLDER, _FILE, _SYMLINK, _HARDLINK, _WHITEOUT = (int(kind) for kind in Kind)
 _NS = 1_000_000_000
+_KIND_OF = bytes(marked & ~OPAQUE_BIT for marked in range(256))
+_OPAQUE_OF = bytes(marked >> 7 for marked in range(256))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -73,39 +76,56 @@ def parents_of(kinds: bytes, depths: bytes, names: Sequence[bytes]) -> list[int]
     """
     if not kinds or kinds[0] != _FOLDER or depths[0] or names[0]:
         raise FormatError("a tree that does not begin with its root")
+    # A stack has tens of thousands of entries, and a launch waits for this loop: as little as can be in it.
     folders = [0] * (DEPTH_MAX + 1)  # at each depth, the entry that is open there
     last_names = [b""] * (DEPTH_MAX + 2)  # at each depth, the name of the sibling before
-    lengths = [0] * (DEPTH_MAX + 2)  # at each depth, the bytes of the open entry's path with a slash
+    lengths = [0] * (DEPTH_MAX + 2)  # at each depth, the bytes of the open folder's path with a slash
     parents = [0]
     append = parents.append
-    open_depth = 0  # the deepest folder that the next entry may be in
-    for index in range(1, len(kinds)):
-        depth = depths[index]
-        name = names[index]
-        if not 0 < depth <= open_depth + 1 or depth > DEPTH_MAX:
+    deepest = 1  # where the next entry may be
+    longest = 0
+    for index, depth, name, kind in zip(
+        range(1, len(kinds)),
+        islice(depths, 1, None),
+        islice(names, 1, None),
+        islice(kinds, 1, None),
+        strict=True,
+    ):
+        if not 0 < depth <= deepest or depth > DEPTH_MAX:
             raise FormatError("a tree whose entry has no parent folder")
         if name <= last_names[depth]:
             raise FormatError("a tree whose names are empty, doubled or not sorted")
-        if name == b"." or name == b"..":
-            raise FormatError(f"a name that would climb out of its folder: {name!r}")
         last_names[depth] = name
-        length = lengths[depth - 1] + len(name)
-        if length > PATH_MAX:
-            raise FormatError(f"a path of {length} bytes, allowed up to {PATH_MAX}")
         append(folders[depth - 1])
-        if kinds[index] == _FOLDER:
+        if kind == _FOLDER:
             folders[depth] = index
-            last_names[depth + 1] = b""
-            lengths[depth] = length + 1
-            open_depth = depth
+            deepest = depth + 1
+            last_names[deepest] = b""
+            lengths[depth] = length = lengths[depth - 1] + len(name) + 1
+            if length > longest:
+                longest = length
         else:
-            open_depth = depth - 1
+            deepest = depth
+    if b"." in names or b".." in names:
+        raise FormatError("a name that would climb out of its folder: . or ..")
+    if longest + NAME_MAX > PATH_MAX:
+        _check_paths(parents, names)
     joined = b"".join(names)
     if b"/" in joined or b"\0" in joined:
         raise FormatError("a name that would climb out of its folder")
     if max(map(len, names)) > NAME_MAX:
         raise FormatError(f"a name of more than {NAME_MAX} bytes")
     return parents
+
+
+def _check_paths(parents: Sequence[int], names: Sequence[bytes]) -> None:
+    lengths = [0]
+    for index in range(1, len(parents)):
+        parent = parents[index]
+        length = len(names[index]) + (lengths[parent] + 1 if parent else 0)
+        if length > PATH_MAX:
+            raise FormatError(f"a path of {length} bytes, allowed up to {PATH_MAX}")
+        lengths.append(length)
 
 
 def check_columns(columns: Columns) -> Columns:
@@ -129,15 +149,15 @@ def check_columns(columns: Columns) -> Columns:
         if min(column) < least or max(column) > most:
             raise FormatError(f"a tree with a {what} that is not allowed")
     blocks = 0
-    for index, size in enumerate(sizes):
+    for kind, size in zip(kinds, sizes, strict=True):
         if size:
-            if kinds[index] != _FILE:
+            if kind != _FILE:
                 raise FormatError("a tree with a size where there is no file")
             blocks += -(-size // BLOCK_SIZE)
     if blocks > BLOCKS_MAX:
         raise FormatError(f"a tree of {blocks} blocks, allowed up to {BLOCKS_MAX}")
     _check_links(columns)
-    if columns.xattrs.keys() & {i for i, kind in enumerate(kinds) if kind in (_HARDLINK, _WHITEOUT)}:
+    if any(kinds[index] in (_HARDLINK, _WHITEOUT) for index in columns.xattrs):
         raise FormatError("a hard link or whiteout with attributes of its own")
     for xattrs in columns.xattrs.values():
         check_xattrs(xattrs)
@@ -151,9 +171,8 @@ def check_columns(columns: Columns) -> Columns:
 
 def _check_links(columns: Columns) -> None:
     kinds, links = columns.kinds, columns.links
-    for index, kind in enumerate(kinds):
-        if kind < _HARDLINK:
-            continue
+    for index in (*_indexes(kinds, _HARDLINK), *_indexes(kinds, _WHITEOUT)):
+        kind = kinds[index]
         if columns.modes[index] or columns.uids[index] or columns.gids[index] or columns.mtimes_ns[index]:
             raise FormatError("a hard link or whiteout with attributes of its own")
         if kind == _HARDLINK and (not 0 < links[index] < index or kinds[links[index]] != _FILE):
@@ -161,6 +180,13 @@ def _check_links(columns: Columns) -> None:
     for target in columns.targets.values():
         if not 0 < len(target) <= SYMLINK_TARGET_MAX or b"\0" in target:
             raise FormatError("a symbolic link whose target is not allowed")
+
+
+def _indexes(kinds: bytes, kind: int) -> Iterator[int]:
+    index = kinds.find(kind)
+    while index >= 0:
+        yield index
+        index = kinds.find(kind, index + 1)
 
 
 def columns_of(nodes: Mapping[bytes, Node]) -> Columns:
@@ -296,12 +322,12 @@ def decode_columns(data: bytes) -> Columns:
     texts = _cut(take(text_size), target_sizes)
     if max(nanoseconds) >= _NS:
         raise FormatError("a tree with a time that is not one")
-    kinds = bytes(kind & ~OPAQUE_BIT for kind in marked)
+    kinds = marked.translate(_KIND_OF)
     if kinds.count(_HARDLINK) != links_count or kinds.count(_SYMLINK) != targets_count:
         raise FormatError("a tree whose links do not match its entries")
     columns = Columns(
         kinds,
-        bytes(kind >> 7 for kind in marked),
+        marked.translate(_OPAQUE_OF),
         depths,
         names,
         parents_of(kinds, depths, names),
@@ -311,7 +337,7 @@ def decode_columns(data: bytes) -> Columns:
         [second * _NS + rest for second, rest in zip(seconds, nanoseconds, strict=True)],
         sizes,
         _spread(kinds, link_list),
-        dict(zip([i for i, kind in enumerate(kinds) if kind == _SYMLINK], texts, strict=True)),
+        dict(zip(_indexes(kinds, _SYMLINK), texts, strict=True)),
         _decode_xattrs(take(xattrs_size), count),
     )
     return check_columns(columns)
@@ -320,19 +346,12 @@ def decode_columns(data: bytes) -> Columns:
 def _cut(joined: bytes, sizes: Sequence[int]) -> list[bytes]:
     if sum(sizes) != len(joined):
         raise FormatError("a tree whose names do not match their sizes")
-    parts: list[bytes] = []
-    start = 0
-    for size in sizes:
-        parts.append(joined[start : start + size])
-        start += size
-    return parts
+    return [joined[start:end] for start, end in pairwise(accumulate(sizes, initial=0))]
 
 
 def _spread(kinds: bytes, link_list: Sequence[int]) -> list[int]:
     links = [-1] * len(kinds)
-    index = -1
-    for link in link_list:
-        index = kinds.index(_HARDLINK, index + 1)
+    for index, link in zip(_indexes(kinds, _HARDLINK), link_list, strict=True):
         links[index] = link
     return links
 

@@ -64,6 +64,9 @@ PREAMBLE = struct.Struct("<8sHHII12x32s")
 
 PREAMBLE_SIZE = PREAMBLE.size
 
+LANGUAGE_MARK = "@"
+"""In the name of a language's pack; no application's id holds one."""
+
 _LANGUAGE = re.compile(r"([a-z]{2,3})(?:[_.@]|$)")
 
 Group = tuple[PackExtent, ...]
@@ -387,7 +390,7 @@ def language_pack(application: str, language: str) -> str:
     Beside an application's launch pack there may be such ones. Each holds, of each file for one language that
     the launch touches, its counterparts for another: whoever launches in that one takes both.
     """
-    return f"{application}@{language}"
+    return f"{application}{LANGUAGE_MARK}{language}"
 
 
 def directory_end(preamble: bytes) -> int:

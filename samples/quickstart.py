@@ -98,6 +98,8 @@ def run(options: Options) -> dict[str, Any]:
         service.person("demo", password, "everybody")
         service.publish(packages, "everybody")
         say(f"server: {service.url}, user demo may run {APPLICATION}")
+        say("building launch packs, as a server does by itself after an import")
+        service.command("packs", "build")
 
         if undo.enter_context(open_fuse_device()):
             say("/dev/fuse was closed to ordinary users: opened until this ends (mode 0666)")

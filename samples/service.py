@@ -29,6 +29,7 @@ class Service:
         host: address to listen on. Anything but loopback gets a certificate of its own making.
         prefix: what starts the server, such as `ip netns exec NAME`.
         log: where its access log goes; nowhere by default.
+        fingerprint: SHA-256 of its certificate, where the folder is there already.
     """
 
     def __init__(
@@ -39,21 +40,19 @@ class Service:
         host: str = "127.0.0.1",
         prefix: Sequence[str] = (),
         log: Path | None = None,
+        fingerprint: str = "",
     ) -> None:
         self.folder, self._program, self._host = folder, program, host
         self._prefix, self._log = list(prefix), log
         self._process: subprocess.Popen[str] | None = None
         self.url = ""
         self.port = 0
-        self.fingerprint = ""
+        self.fingerprint = fingerprint
         """SHA-256 of the certificate, as `init` told it; empty without one."""
 
     def __enter__(self) -> Service:
         if not self.folder.exists() or not any(self.folder.iterdir()):
-            own = [] if self._host.startswith("127.") else ["--self-signed", self._host]
-            told = self.command("init", *own)
-            found = re.search(r"(?:[0-9A-Fa-f]{2}:){31}[0-9A-Fa-f]{2}|\b[0-9a-f]{64}\b", told)
-            self.fingerprint = found.group(0) if own and found else ""
+            self.initialise()
         self.start()
         return self
 
@@ -61,6 +60,13 @@ class Service:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.stop()
+
+    def initialise(self) -> None:
+        """Make the folder of a new server."""
+        own = [] if self._host.startswith("127.") else ["--self-signed", self._host]
+        told = self.command("init", *own)
+        found = re.search(r"(?:[0-9A-Fa-f]{2}:){31}[0-9A-Fa-f]{2}|\b[0-9a-f]{64}\b", told)
+        self.fingerprint = found.group(0) if own and found else ""
 
     def start(self) -> None:
         """Start serving, on the port of before if there was one.
@@ -106,7 +112,7 @@ class Service:
         process.communicate()
         return process.returncode
 
-    def command(self, *words: str | Path, stdin: str = "") -> str:
+    def command(self, *words: str | Path, stdin: str = "", timeout_s: float = 600) -> str:
         """Run one administrator's command on this server's folder; return what it said.
 
         The first word is the command; the folder is put behind it, or behind its sub-command.
@@ -114,12 +120,14 @@ class Service:
         Raises:
             RuntimeError: it did not end with 0; the message holds what it said.
         """
-        done = self.attempt(*words, stdin=stdin)
+        done = self.attempt(*words, stdin=stdin, timeout_s=timeout_s)
         if done.returncode:
             raise RuntimeError(f"{' '.join(map(str, words))}: {done.stderr.strip() or done.stdout.strip()}")
         return done.stdout
 
-    def attempt(self, *words: str | Path, stdin: str = "") -> subprocess.CompletedProcess[str]:
+    def attempt(
+        self, *words: str | Path, stdin: str = "", timeout_s: float = 600
+    ) -> subprocess.CompletedProcess[str]:
         """Run one administrator's command on this server's folder, whatever comes of it."""
         return subprocess.run(
             [str(self._program), *map(str, words), "--dir", str(self.folder)],
@@ -127,7 +135,7 @@ class Service:
             capture_output=True,
             text=True,
             check=False,
-            timeout=600,
+            timeout=timeout_s,
         )
 
     def publish(self, packages: Sequence[Path], group: str) -> None:

@@ -1,4 +1,4 @@
-"""GET and HEAD /v1/objects/{digest}: the bytes of stored objects, for whoever has a capability."""
+"""GET and HEAD /v1/objects/{digest}, GET /v1/stream: bytes of stored objects, for who has a capability."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import asyncio
 import logging
 import re
 import time
+from collections.abc import Sequence
+from contextlib import ExitStack
 
 from aiohttp import ETag, web
 
@@ -21,6 +23,11 @@ IN_MEMORY_MAX = 256 * 1024  # bytes: answered in one piece
 LOG = logging.getLogger("streamserver")
 _DIGEST = re.compile(r"[0-9a-f]{64}", re.ASCII)
 
+PARTS_MAX = 24
+"""Parts of one stream: the tables of contents of a stack, and its launch packs."""
+
+_PART = re.compile(r"([0-9a-f]{64})\.([0-9]{1,12})\.([\w-]{1,64})\.([0-9]{1,15})\.([0-9]{1,15})", re.ASCII)
+
 
 async def read_object(request: web.Request) -> web.StreamResponse:
     """Answer with an object or one range of it. Its name is its digest, so it never changes."""
@@ -32,16 +39,59 @@ async def read_object(request: web.Request) -> web.StreamResponse:
     expires, given = request.query.getall("e", []), request.query.getall("c", [])
     if len(expires) != 1 or len(given) != 1:
         raise RefusedError("bad_capability")
-    verdict = judge(context.store.secrets.capability, digest, expires[0], given[0], now=time.time())
-    if verdict is Verdict.FORGED:
-        raise RefusedError("bad_capability")
-    if verdict is Verdict.EXPIRED:
-        raise RefusedError("capability_expired")
+    _require(request, digest, expires[0], given[0])
     try:
         with context.descriptors.lease(context.store.folder.object_path(digest)) as found:
             return await _answer(request, name, found)
     except FileNotFoundError as error:
         raise RefusedError("unknown_object") from error
+
+
+async def read_stream(request: web.Request) -> web.StreamResponse:
+    """Answer with parts of several objects, one right behind the other: what a first launch needs, in order.
+
+    One response instead of several at once, which would share the line evenly and lose packets to each other:
+    the tables of contents come first, whole, and the launch packs after them.
+    """
+    context = request.app[CONTEXT]
+    told = [_PART.fullmatch(part) for part in request.query.getall("p", [])]
+    if not 0 < len(told) <= PARTS_MAX:
+        raise RefusedError("bad_capability")
+    with ExitStack() as undo:
+        parts: list[tuple[OpenObject, Span]] = []
+        for match in told:
+            if match is None:
+                raise RefusedError("bad_capability")
+            digest, (offset, size) = bytes.fromhex(match[1]), (int(match[4]), int(match[5]))
+            _require(request, digest, match[2], match[3])
+            try:
+                found = undo.enter_context(
+                    context.descriptors.lease(context.store.folder.object_path(digest))
+                )
+            except FileNotFoundError as error:
+                raise RefusedError("unknown_object") from error
+            if not size or offset + size > found.size:
+                raise RefusedError("bad_range", headers={"Content-Range": f"bytes */{found.size}"})
+            parts.append((found, Span(offset, size, found.size, partial=True)))
+        headers = {
+            "Cache-Control": "no-store",
+            "Content-Type": "application/octet-stream",
+            "Content-Length": str(sum(span.size for _, span in parts)),
+        }
+        response = web.StreamResponse(headers=headers)
+        await response.prepare(request)
+        await _send_all(request, response, parts)
+        return response
+
+
+def _require(request: web.Request, digest: bytes, expires: str, given: str) -> None:
+    """Raise RefusedError unless `given` is a capability for the object that holds now."""
+    secret = request.app[CONTEXT].store.secrets.capability
+    verdict = judge(secret, digest, expires, given, now=time.time())
+    if verdict is Verdict.FORGED:
+        raise RefusedError("bad_capability")
+    if verdict is Verdict.EXPIRED:
+        raise RefusedError("capability_expired")
 
 
 async def _answer(request: web.Request, name: str, found: OpenObject) -> web.StreamResponse:
@@ -73,15 +123,26 @@ async def _answer(request: web.Request, name: str, found: OpenObject) -> web.Str
         return web.Response(status=status, headers=headers, body=body)
     response = web.StreamResponse(status=status, headers=headers)
     await response.prepare(request)
+    await _send_all(request, response, [(found, span)])
+    return response
+
+
+async def _send_all(
+    request: web.Request, response: web.StreamResponse, parts: Sequence[tuple[OpenObject, Span]]
+) -> None:
+    """Send the body: parts of objects, one after the other."""
+    request[SENT] = 0
     try:
-        await _send(request, response, found, span)
+        for found, span in parts:
+            await _send(request, response, found, span)
+        if request.transport is not None and request.transport.get_extra_info("ssl_object") is not None:
+            await response.write_eof()
     except (OSError, RuntimeError, DamagedObjectError, TimeoutError) as error:
         # The head is sent, so the only thing left to tell the client is that this is not all.
         if not isinstance(error, ConnectionError):
-            LOG.warning("object %s: sending ended early: %s", name, error or type(error).__name__)
+            LOG.warning("%s: sending ended early: %s", request.path, error or type(error).__name__)
         if request.transport is not None:
             request.transport.abort()
-    return response
 
 
 def _matches(tags: tuple[ETag, ...] | None, name: str) -> bool:
@@ -110,6 +171,4 @@ async def _send(request: web.Request, response: web.StreamResponse, found: OpenO
                 async with asyncio.timeout(STALL_S):
                     await response.write(piece)
             offset += size
-            request[SENT] = offset - span.offset
-    if not plain:
-        await response.write_eof()
+            request[SENT] += size

@@ -19,7 +19,7 @@ from streamserver.reply import ERRORS, RefusedError, error_response, json_respon
 from streamserver.request import BODY_MAX
 from streamserver.route_launches import launches
 from streamserver.route_login import login, renew
-from streamserver.route_objects import read_object
+from streamserver.route_objects import read_object, read_stream
 from streamserver.route_publishing import pointers, publishing
 
 PROTOCOL = 1
@@ -63,6 +63,7 @@ ROUTES = (
     ("POST", "/v1/launches", launches),
     ("GET", "/v1/objects/{digest}", read_object),
     ("HEAD", "/v1/objects/{digest}", read_object),
+    ("GET", "/v1/stream", read_stream),
 )
 """Method, path and handler of every route; PROTOCOL.md lists the same."""
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import shutil
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -106,13 +105,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def measure(names: Sequence[str], plan: Plan) -> list[Sample]:
     """Measure each application: ours, the floor and the peers in turn, `plan.repeats` times."""
-    with ground(plan) as (on, link, server):
+    with ground(plan, names if plan.ours else ()) as (on, link, server):
         samples = []
         for name in names:
             packages = on.publish(name) if plan.ours else sequenced.stack(name, on.cache, say, RECIPES)
             samples.append(Sample(name, packaged_bytes=sum(package.stat().st_size for package in packages)))
         if plan.ours:
-            build_packs(on)
             on.sign_in()
         for sample in samples:
             packages = sequenced.stack(sample.application, on.cache, say, RECIPES)
@@ -128,8 +126,11 @@ def measure(names: Sequence[str], plan: Plan) -> list[Sample]:
 
 
 @contextmanager
-def ground(plan: Plan) -> Iterator[tuple[Stage, Link, PlainServer]]:
-    """Bring up the link, our server and a plain one at its far end, and the held-out user at its near end."""
+def ground(plan: Plan, served: Sequence[str] = ()) -> Iterator[tuple[Stage, Link, PlainServer]]:
+    """Bring up the link, our server and a plain one at its far end, and the held-out user at its near end.
+
+    Our server holds the samples `served`, with their launch packs.
+    """
     with ExitStack() as undo:
         link = undo.enter_context(slow_link(plan.mbit, plan.rtt_ms, plan.loss))
         on = undo.enter_context(
@@ -140,6 +141,7 @@ def ground(plan: Plan) -> Iterator[tuple[Stage, Link, PlainServer]]:
                 client_prefix=link.client_prefix,
                 size=HELD_OUT_SIZE,
                 uid=UID,
+                served=served,
             )
         )
         on.visit.add_environment(HELD_OUT)
@@ -303,7 +305,7 @@ class _Bench:
                 )
             return Taken(seconds, received)
         finally:
-            shutil.rmtree(place, ignore_errors=True)
+            self.on.put_aside(place)
 
     def trace(self) -> None:
         """Find the pages that a launch touches, in a run of its own."""

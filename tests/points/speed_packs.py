@@ -30,10 +30,7 @@ _REPORT_S = 10.0
 
 def pages_lacking(outcome: Outcome, artefacts: Path) -> None:
     """Pages a held-out launch needed and the pack lacked, before and after relearning from three clients."""
-    with ground(Plan(mbit=MBIT, rtt_ms=RTT_MS)) as (on, link, _):
-        for application in applications():
-            on.publish(application)
-        build_packs(on)
+    with ground(Plan(mbit=MBIT, rtt_ms=RTT_MS), applications()) as (on, link, _):
         for client in CLIENTS:
             on.service.person(client, on.password, "everybody")
         for application in applications():
@@ -114,10 +111,7 @@ def second_application(outcome: Outcome, artefacts: Path) -> None:
     """An application on a runtime that another has brought: bytes moved are only its own."""
     chosen = applications()
     first = chosen[0]
-    with ground(Plan(mbit=MBIT, rtt_ms=RTT_MS)) as (on, link, _):
-        for application in chosen:
-            on.publish(application)
-        build_packs(on)
+    with ground(Plan(mbit=MBIT, rtt_ms=RTT_MS), chosen) as (on, link, _):
         on.sign_in()
         on.visit.appclient("settings", "--fill", "off")  # what a launch moves, and nothing behind it
         shared = {(page.content_id, page.page) for page in traced_pages(on, first)}

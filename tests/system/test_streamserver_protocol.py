@@ -27,12 +27,13 @@ from packageformat.pointer import Pointer, decode_pointer
 from packageformat.publishing import Publishing, check_fresh, decode_publishing
 from packageformat.signature import public_key
 from packageformat.signed import open_sealed
-from streamserver.capability import object_path
+from streamserver.capability import capability, object_path
 from streamserver.certificate import make_self_signed, tls_context
 from streamserver.database import accounts, catalogue
 from streamserver.identity import issue, token_text
 from streamserver.importing import import_package
 from streamserver.passwords import hash_password
+from streamserver.route_objects import PARTS_MAX
 from streamserver.serving import Address, Serving, Settings, serve
 from streamserver.store import Store, create_store, open_store, remove_packages
 from tests.packages import PUBLISHER, BuiltPackage, build_package
@@ -303,6 +304,46 @@ async def test_a_capability_opens_its_object_only_and_only_for_its_time(running:
     await expect(running, running.url + missing, 404, "unknown_object")
 
 
+def part(running: Running, package: BuiltPackage, offset: int, size: int, *, expires: int = 0) -> str:
+    digest = hashlib.sha256(package.path.read_bytes()).digest()
+    until = expires or int(time.time()) + 600
+    code = capability(running.store.secrets.capability, digest, until)
+    return f"p={digest.hex()}.{until}.{code}.{offset}.{size}"
+
+
+async def test_a_stream_is_parts_of_objects_in_the_order_asked_for(running: Running) -> None:
+    base, editor = running.base.path.read_bytes(), running.editor.path.read_bytes()
+    wanted = [
+        part(running, running.editor, 7, 100),
+        part(running, running.base, 0, len(base)),
+        part(running, running.editor, len(editor) - 1, 1),
+    ]
+    async with running.http.get(f"{running.url}/v1/stream?{'&'.join(wanted)}") as reply:
+        assert reply.status == 200
+        assert await reply.read() == editor[7:107] + base + editor[-1:]
+
+
+async def test_one_part_that_is_refused_refuses_the_stream(running: Running) -> None:
+    good = part(running, running.base, 0, 10)
+    size = running.base.path.stat().st_size
+    for bad, status, code in (
+        (part(running, running.base, size - 1, 2), 416, "bad_range"),
+        (part(running, running.base, 0, 0), 416, "bad_range"),
+        (part(running, running.base, 0, 10, expires=int(time.time()) - 1), 410, "capability_expired"),
+        (good.replace(".", ".9", 1), 403, "bad_capability"),
+        ("p=" + "0" * 64 + ".1.x.0.1", 403, "bad_capability"),
+        ("p=", 403, "bad_capability"),
+        ("&".join([good] * PARTS_MAX), 403, "bad_capability"),
+    ):
+        await expect(running, f"{running.url}/v1/stream?{good}&{bad}", status, code)
+    await expect(running, f"{running.url}/v1/stream", 403, "bad_capability")
+    digest = bytes(32)
+    until = int(time.time()) + 600
+    code = capability(running.store.secrets.capability, digest, until)
+    gone = f"{running.url}/v1/stream?p={digest.hex()}.{until}.{code}.0.1"
+    await expect(running, gone, 404, "unknown_object")
+
+
 @pytest.mark.parametrize(
     "name",
     [
@@ -492,6 +533,13 @@ async def test_everything_works_over_tls_and_large_bodies_come_whole(
                     assert await reply.read() == running.base.path.read_bytes()
                 async with http.get(url, headers={"Range": "bytes=5-2000000"}) as reply:
                     assert await reply.read() == running.base.path.read_bytes()[5:2000001]
+                parts = [part(over, over.base, 5, 2000000), part(over, over.editor, 0, 9)]
+                async with http.get(f"{over.url}/v1/stream?{'&'.join(parts)}") as reply:
+                    streamed = await reply.read()
+                assert (
+                    streamed
+                    == running.base.path.read_bytes()[5:2000005] + running.editor.path.read_bytes()[:9]
+                )
 
 
 async def test_a_document_of_another_server_is_not_believed(running: Running) -> None:
