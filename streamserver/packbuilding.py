@@ -29,6 +29,7 @@ from streamserver.errors import DamagedObjectError
 from streamserver.objectfile import put_object
 from streamserver.packclasses import GAIN_MIN, RULES, classes_of, gain, touched_pages
 from streamserver.packlanguages import LEVEL, language_extents
+from streamserver.packtwins import twins_of
 from streamserver.packwork import plan
 from streamserver.relearning import relearn
 from streamserver.statefolder import explained
@@ -200,6 +201,11 @@ class _Builder:
         before, _ = extents_of(found.before_window(), index, trees)
         return _Located(layers, extents, missing, sum(extent.pages for extent in before))
 
+    def _twins(self, layers: list[StoredLayer], extents: list[PackExtent]) -> list[tuple[int, int]]:
+        """Return the files whose block ids a pack of these pages proves as well."""
+        index = self._layers.twins([layer.package.version_id for layer in layers])
+        return twins_of(extents, index, [layer.package.tree for layer in layers])
+
     def _touches(self, profile: StoredProfile) -> dict[bytes, int]:
         found = self._touched.get(profile.digest)
         if found is None:
@@ -230,6 +236,7 @@ class _Builder:
             class_of=classes_of(extents, _namer(layers), touched),
             each=self._watched(profile, pages),
             window_pages=place.window_pages,
+            also=self._twins(layers, extents),
         )
         considered = b"".join(other.digest for other in others)
         pack = _stored_pack(profile, profile.application, layers, data, pages, place.missing, considered)
@@ -248,6 +255,7 @@ class _Builder:
                 extents,
                 lambda layer, block: layers[layer].block(block),
                 level=LEVEL,
+                also=self._twins(layers, extents),
             )
             pack = LanguagePack(
                 profile.version_id,
