@@ -21,6 +21,7 @@ from packageformat.errors import FormatError, MillstreamError
 from packageformat.launchpack import Each, PackReader, build_pack, language_pack
 from packageformat.launchprofile import decode_profiles, extents_of
 from packageformat.packdirectory import PackDirectory, PackExtent, decode_directory
+from packageformat.packplan import with_late_pages
 from packageformat.stack import bubble_id
 from streamserver.capability import LIFETIME_S
 from streamserver.database import objects, packs
@@ -199,7 +200,13 @@ class _Builder:
         trees = [layer.package.tree for layer in layers]
         extents, missing = extents_of(found, index, trees)
         before, _ = extents_of(found.before_window(), index, trees)
-        return _Located(layers, extents, missing, sum(extent.pages for extent in before))
+
+        def file_size(layer: int, block: int) -> int:
+            return trees[layer].file_size(trees[layer].block_place(block)[0])
+
+        window = sum(extent.pages for extent in before)
+        extents, window = with_late_pages(extents, window, file_size)
+        return _Located(layers, extents, missing, window)
 
     def _twins(self, layers: list[StoredLayer], extents: list[PackExtent]) -> list[tuple[int, int]]:
         """Return the files whose block ids a pack of these pages proves as well."""
