@@ -426,6 +426,7 @@ def build_pack(
     class_of: Callable[[PackExtent], Hashable] | None = None,
     each: Each = map,
     window_pages: int | None = None,
+    also: Iterable[tuple[int, int]] = (),
 ) -> bytes:
     """Return the launch pack of these pages.
 
@@ -439,24 +440,25 @@ def build_pack(
         each: maps a function over the frames, as `map` does: an executor's compresses several at once, and
             then reads blocks from several threads.
         window_pages: how many of the pages lead to the first window; they come in frames of their own.
+        also: further files, by layer and first block, whose block ids are proved although no page of theirs
+            comes: those that have the content of one whose pages do.
 
     Raises:
         FormatError: pages that are not there, or twice; more than a pack may hold.
     """
     touched: list[dict[int, bytes]] = [{} for _ in stack]
     for extent in extents:
-        if not 0 <= extent.layer < len(stack) or not 0 <= extent.block < stack[extent.layer].tree.block_count:
-            raise FormatError("a launch pack of pages that are not there")
         if extent.pages < 1:
             raise FormatError("a launch pack of no pages")
-        if extent.block not in touched[extent.layer]:
-            source = stack[extent.layer]
-            entry, offset = source.tree.block_place(extent.block)
-            first = extent.block - offset // BLOCK_SIZE
-            for block in range(first, first + source.tree.file_block_count(entry)):
-                touched[extent.layer][block] = source.block_ids[
-                    block * DIGEST_SIZE : (block + 1) * DIGEST_SIZE
-                ]
+    for number, block in (*((extent.layer, extent.block) for extent in extents), *also):
+        if not 0 <= number < len(stack) or not 0 <= block < stack[number].tree.block_count:
+            raise FormatError("a launch pack of pages that are not there")
+        if block not in touched[number]:
+            source = stack[number]
+            entry, offset = source.tree.block_place(block)
+            first = block - offset // BLOCK_SIZE
+            for one in range(first, first + source.tree.file_block_count(entry)):
+                touched[number][one] = source.block_ids[one * DIGEST_SIZE : (one + 1) * DIGEST_SIZE]
     layers = tuple(
         TouchedBlocks(
             source.version_id,

@@ -65,7 +65,7 @@ class TouchedBlocks:
     """The blocks of one layer that the pack proves, in order of their numbers.
 
     Those are all blocks of each file that has a page in the pack: with them the file's content id is known,
-    which is its name in a cache.
+    which is its name in a cache. And those of other files with the same content: their pages have come, too.
     """
 
     version_id: bytes

@@ -21,6 +21,7 @@ from packageformat.errors import FormatError, MillstreamError
 from packageformat.launchpack import Each, PackReader, build_pack, language_pack
 from packageformat.launchprofile import decode_profiles, extents_of
 from packageformat.packdirectory import PackDirectory, PackExtent, decode_directory
+from packageformat.packplan import with_late_pages
 from packageformat.stack import bubble_id
 from streamserver.capability import LIFETIME_S
 from streamserver.database import objects, packs
@@ -29,6 +30,7 @@ from streamserver.errors import DamagedObjectError
 from streamserver.objectfile import put_object
 from streamserver.packclasses import GAIN_MIN, RULES, classes_of, gain, touched_pages
 from streamserver.packlanguages import LEVEL, language_extents
+from streamserver.packtwins import twins_of
 from streamserver.packwork import plan
 from streamserver.relearning import relearn
 from streamserver.statefolder import explained
@@ -198,7 +200,18 @@ class _Builder:
         trees = [layer.package.tree for layer in layers]
         extents, missing = extents_of(found, index, trees)
         before, _ = extents_of(found.before_window(), index, trees)
-        return _Located(layers, extents, missing, sum(extent.pages for extent in before))
+
+        def file_size(layer: int, block: int) -> int:
+            return trees[layer].file_size(trees[layer].block_place(block)[0])
+
+        window = sum(extent.pages for extent in before)
+        extents, window = with_late_pages(extents, window, file_size)
+        return _Located(layers, extents, missing, window)
+
+    def _twins(self, layers: list[StoredLayer], extents: list[PackExtent]) -> list[tuple[int, int]]:
+        """Return the files whose block ids a pack of these pages proves as well."""
+        index = self._layers.twins([layer.package.version_id for layer in layers])
+        return twins_of(extents, index, [layer.package.tree for layer in layers])
 
     def _touches(self, profile: StoredProfile) -> dict[bytes, int]:
         found = self._touched.get(profile.digest)
@@ -230,6 +243,7 @@ class _Builder:
             class_of=classes_of(extents, _namer(layers), touched),
             each=self._watched(profile, pages),
             window_pages=place.window_pages,
+            also=self._twins(layers, extents),
         )
         considered = b"".join(other.digest for other in others)
         pack = _stored_pack(profile, profile.application, layers, data, pages, place.missing, considered)
@@ -248,6 +262,7 @@ class _Builder:
                 extents,
                 lambda layer, block: layers[layer].block(block),
                 level=LEVEL,
+                also=self._twins(layers, extents),
             )
             pack = LanguagePack(
                 profile.version_id,

@@ -5,12 +5,16 @@
 2.6 to 3.0% of galculator's and inkscape's pages were not in their profiles, nearly all of them such files),
 and a launch pack that carried them would be twice as long. So each language has a pack of its own
 (packageformat.launchpack.language_pack), which is told to those who launch in it.
+
+What is no catalog may lie beside its counterparts and have the language in its name: `text.de.svg` says that
+there may be a `text.fr.svg`, and so does `text.svg`.
 """
 
 from __future__ import annotations
 
 import posixpath
-from collections.abc import Iterable, Sequence
+import re
+from collections.abc import Container, Iterable, Iterator, Sequence
 from itertools import pairwise
 
 from packageformat.entry import Kind
@@ -34,10 +38,24 @@ MESSAGES_MAX = 1 << 20
 FILE_MAX = 16 << 10
 """Bytes of a catalog, and of any other file, at most: of larger ones (collations) few pages are read."""
 
+NAMED_MAX = 64 << 10
+"""Bytes of a file with the language in its name, at most: a text or a picture, which is read whole."""
+
+ENGLISH = "en"
+"""What a program's own texts are in: the language of files, though there are no catalogs of it."""
+
+_CODE = re.compile(
+    rb"(?:^|(?<=[._-]))([a-z]{2,3})(?:[_-](?:[A-Z]{2}|[A-Z][a-z]{3}|[0-9]{3})){0,2}(?:@[a-z]+)?(?=[._-])"
+)
+"""What may be the code of a language in a file's name: `de`, `pt_BR`, `zh-Hans`, `sr@latin`, between two of
+`.`, `_` and `-`, or at the beginning. Never at the end: there it is the kind of file (`.so`, `.pl`), or a
+program (`usr/bin/id`, `usr/bin/tr`)."""
+
 
 def language_extents(touched: Sequence[PackExtent], trees: Sequence[Tree]) -> dict[str, list[PackExtent]]:
     """Return, for each language that has messages of the application, the pages of all counterparts.
 
+    Counterparts lie in another language's folder (`locale/de/...`), or have another language in their names.
     Files that the launch touches itself are left out: they are in its own pack, whatever their name (many
     languages share a file, as hard links).
 
@@ -49,18 +67,28 @@ def language_extents(touched: Sequence[PackExtent], trees: Sequence[Tree]) -> di
         Language ("fr", also for fr_BE) -> pages.
     """
     own = {(extent.layer, trees[extent.layer].block_place(extent.block)[0]) for extent in touched}
-    folders = sorted({parts for layer, entry in own for parts in _split(trees[layer].path(entry))})
+    paths = [trees[layer].path(entry) for layer, entry in own]
     files: dict[str, set[tuple[int, int]]] = {}
     spoken: set[str] = set()
-    for folder, rest in folders:
-        for name in _languages(folder, trees):
-            language = language_of(name.decode("utf-8", "replace"))
+    trained: set[str] = {ENGLISH}  # what the launches that were seen were in
+    counterparts: set[tuple[bytes, bytes]] = set()
+    for folder, name, rest in {parts for path in paths for parts in _split(path)}:
+        counterparts.add((folder, rest))
+        if rest.endswith(MESSAGES):
+            trained.add(_language(name))
+    for folder, rest in sorted(counterparts):
+        for name in _names(folder, trees, (Kind.FOLDER,)):
+            language = _language(name)
             place = _find(b"/".join((folder, name, rest)), trees) if language else None
             most = MESSAGES_MAX if rest.endswith(MESSAGES) else FILE_MAX
             if place is not None and place not in own and 0 < _size(place, trees) <= most:
                 files.setdefault(language, set()).add(place)
                 if rest.endswith(MESSAGES):
                     spoken.add(language)
+    for language, path in _named_counterparts(paths, spoken, spoken | trained, trees):
+        place = _find(path, trees)
+        if place is not None and place not in own and 0 < _size(place, trees) <= NAMED_MAX:
+            files[language].add(place)
     return {
         language: [
             extent for layer, entry in sorted(files[language]) for extent in _whole(layer, entry, trees)
@@ -78,27 +106,70 @@ def _whole(layer: int, entry: int, trees: Sequence[Tree]) -> Iterable[PackExtent
         yield PackExtent(layer, first + number, 0, -(-here // PAGE_SIZE))
 
 
+def _named_counterparts(
+    paths: Iterable[bytes], wanted: Container[str], known: Container[str], trees: Sequence[Tree]
+) -> Iterator[tuple[str, bytes]]:
+    """Give the languages and paths of files beside `paths` that are named like those, in another language.
+
+    Args:
+        paths: of files.
+        wanted: the languages of the files that are given.
+        known: languages that a part of a name may stand for; another such part is no code of a language.
+        trees: of the stack, bottom first.
+    """
+    names: dict[bytes, list[bytes]] = {}
+    for path in paths:
+        folder, _, name = path.rpartition(b"/")
+        names.setdefault(folder, []).append(name)
+    for folder, here in names.items():
+        beside: dict[tuple[bytes, bytes], list[tuple[str, bytes]]] = {}
+        for name in _names(folder, trees, (Kind.FILE, Kind.HARDLINK, Kind.SYMLINK)):
+            for language, around in _codes(name, wanted):
+                beside.setdefault(around, []).append((language, name))
+        if not beside:
+            continue
+        for name in here:
+            shapes = [around for _, around in _codes(name, known)]
+            stem, dot, ending = name.rpartition(b".")
+            if dot:
+                shapes.append((stem + b".", b"." + ending))  # it may be the one for all other languages
+            for around in shapes:
+                for language, other in beside.get(around, ()):
+                    yield language, posixpath.join(folder, other)
+
+
+def _codes(name: bytes, languages: Container[str]) -> Iterator[tuple[str, tuple[bytes, bytes]]]:
+    """Give each code of one of `languages` in a file's name: the language, and what is before and behind."""
+    for match in _CODE.finditer(name):
+        language = match[1].decode("ascii")
+        if language in languages:
+            yield language, (name[: match.start()], name[match.end() :])
+
+
+def _language(name: bytes) -> str:
+    return language_of(name.decode("utf-8", "replace"))
+
+
 def _size(place: tuple[int, int], trees: Sequence[Tree]) -> int:
     return trees[place[0]].file_size(place[1])
 
 
-def _split(path: bytes) -> Iterable[tuple[bytes, bytes]]:
-    """Give what is above and below the folder of a language in the path of a file."""
+def _split(path: bytes) -> Iterable[tuple[bytes, bytes, bytes]]:
+    """Give what is above the folder of a language in the path of a file, its name, and what is below."""
     parts = path.split(b"/")
     for place, (one, _) in enumerate(pairwise(parts[:-1])):
         if one == LOCALE:
-            yield b"/".join(parts[: place + 1]), b"/".join(parts[place + 2 :])
+            yield b"/".join(parts[: place + 1]), parts[place + 1], b"/".join(parts[place + 2 :])
             return
 
 
-def _languages(folder: bytes, trees: Sequence[Tree]) -> set[bytes]:
+def _names(folder: bytes, trees: Sequence[Tree], kinds: Container[int]) -> set[bytes]:
+    """Return the names of those entries of a folder, in whichever layer, that are of these kinds."""
     found: set[bytes] = set()
     for tree in trees:
         entry = tree.find(folder)
         if entry is not None and tree.kinds[entry] == Kind.FOLDER:
-            found.update(
-                tree.names[child] for child in tree.children(entry) if tree.kinds[child] == Kind.FOLDER
-            )
+            found.update(tree.names[child] for child in tree.children(entry) if tree.kinds[child] in kinds)
     return found
 
 

@@ -9,9 +9,10 @@ from __future__ import annotations
 import os
 import threading
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from types import TracebackType
+from typing import TypeVar
 
 from packageformat.errors import CorruptBlockError, FormatError
 from packageformat.launchpack import PackLayer, PackSource
@@ -21,6 +22,7 @@ from packageformat.package import Package
 from streamserver.database import catalogue
 from streamserver.errors import DamagedObjectError, UnknownNameError
 from streamserver.packagefile import read_head
+from streamserver.packtwins import TwinIndex, twin_index
 from streamserver.statefolder import explained
 from streamserver.store import Store
 
@@ -29,6 +31,9 @@ FRAMES_KEPT = 64
 
 LAYERS_KEPT = 8
 """Open packages: a head takes some tens of MB."""
+
+
+Made = TypeVar("Made")
 
 
 class StoredLayer:
@@ -96,6 +101,7 @@ class StoredLayers:
         self._store = store
         self._open: OrderedDict[bytes, StoredLayer] = OrderedDict()
         self._indexes: OrderedDict[tuple[bytes, ...], ContentIndex] = OrderedDict()
+        self._twins: OrderedDict[tuple[bytes, ...], TwinIndex] = OrderedDict()
 
     def stack(self, version_ids: Sequence[bytes]) -> list[StoredLayer]:
         """Return the layers of a stack, bottom first, open until the next call.
@@ -118,15 +124,33 @@ class StoredLayers:
 
     def index(self, version_ids: Sequence[bytes]) -> ContentIndex:
         """Return where each content lies in a stack."""
+        return self._of_stack(
+            self._indexes,
+            version_ids,
+            lambda layers: content_index([(one.version_id, one.tree, one.block_ids) for one in layers]),
+        )
+
+    def twins(self, version_ids: Sequence[bytes]) -> TwinIndex:
+        """Return which files of a stack have the same content."""
+        return self._of_stack(
+            self._twins,
+            version_ids,
+            lambda layers: twin_index([(one.tree, one.block_ids) for one in layers]),
+        )
+
+    def _of_stack(
+        self,
+        kept: OrderedDict[tuple[bytes, ...], Made],
+        version_ids: Sequence[bytes],
+        make: Callable[[list[Package]], Made],
+    ) -> Made:
+        """Return what is made from a stack's packages, made once: a hundred language packs ask for it."""
         key = tuple(version_ids)
-        found = self._indexes.get(key)
+        found = kept.get(key)
         if found is None:
-            layers = [layer.package for layer in self.stack(key)]
-            found = self._indexes[key] = content_index(
-                [(one.version_id, one.tree, one.block_ids) for one in layers]
-            )
-            if len(self._indexes) > LAYERS_KEPT:
-                self._indexes.popitem(last=False)
+            found = kept[key] = make([layer.package for layer in self.stack(key)])
+            if len(kept) > LAYERS_KEPT:
+                kept.popitem(last=False)
         return found
 
     def _opened(self, version_id: bytes) -> StoredLayer:

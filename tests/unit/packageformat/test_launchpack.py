@@ -10,7 +10,14 @@ from hypothesis import strategies as st
 
 from packageformat.errors import FormatError
 from packageformat.hashing import page_hashes
-from packageformat.launchpack import PackedPage, PackExtent, PackReader, PackSource, build_pack
+from packageformat.launchpack import (
+    PackedPage,
+    PackExtent,
+    PackReader,
+    PackSource,
+    build_pack,
+    directory_end,
+)
 from packageformat.limits import PAGE_SIZE
 from tests.vectors.sample import EXTENTS, SAMPLE, STACK, make_pack
 
@@ -104,6 +111,34 @@ def test_a_pack_of_another_bubble_or_application_is_refused() -> None:
 def test_pages_that_are_not_there_or_twice_make_no_pack(extents: list[PackExtent]) -> None:
     with pytest.raises(FormatError):
         build_pack("app", [SOURCE], extents, lambda _layer, block: SAMPLE.blocks[block])
+
+
+@given(st.sets(st.sampled_from(PAGES)), st.sets(st.integers(0, TREE.block_count - 1)))
+def test_files_without_a_page_are_proved_to_their_last_block(
+    pages: set[tuple[int, int]], also: set[int]
+) -> None:
+    extents = [PackExtent(0, block, page, 1) for block, page in sorted(pages)]
+    read = SAMPLE.blocks.__getitem__
+    pack = build_pack("app", [SOURCE], extents, lambda _, block: read(block), also=[(0, one) for one in also])
+    reader = PackReader(None, "app")
+    assert reader.feed(pack[: directory_end(pack)]) == []
+    directory = reader.trust(STACK)
+    entries = {TREE.block_place(block)[0] for block in also | {block for block, _ in pages}}
+    ids = directory.layers[0].ids
+    assert ids == {
+        block: SAMPLE.package.block_id(block)
+        for block in range(TREE.block_count)
+        if TREE.block_place(block)[0] in entries
+    }
+    found = reader.feed(pack[directory_end(pack) :])
+    assert reader.complete
+    assert {(page.block, page.page) for page in found} == pages
+
+
+@pytest.mark.parametrize("also", [(0, TREE.block_count), (1, 0), (-1, 0), (0, -1)])
+def test_files_that_are_not_there_make_no_pack(also: tuple[int, int]) -> None:
+    with pytest.raises(FormatError):
+        build_pack("app", [SOURCE], EXTENTS, lambda _, block: SAMPLE.blocks[block], also=[also])
 
 
 def test_a_pack_without_pages_is_complete_at_once() -> None:

@@ -11,9 +11,11 @@ from packageformat.packplan import (
     CLASS_PLAIN_MIN,
     EXACT_PAGES,
     FIRST_FRAME_PLAIN,
+    LATE_FILE_MAX,
     PageClass,
     fold_classes,
     plan_pack,
+    with_late_pages,
 )
 from tests.vectors.sample import SAMPLE, STACK
 
@@ -116,3 +118,62 @@ def test_no_page_after_the_window_is_in_a_frame_before_it(
     assert early == sorted(early, reverse=True)
     assert sum(early) == window
     assert all(len({page in before for page in pages_of(frame)}) == 1 for frame in frames)
+
+
+def singles(block: int, pages: range) -> list[PackExtent]:
+    return [PackExtent(0, block, page, 1) for page in pages]
+
+
+LIBRARY, EARLY, PROGRAM, HUGE, LATER = 1000, 1001, 1002, 1003, 1004
+WINDOW = [
+    PackExtent(0, EARLY, 0, 2),
+    *(PackExtent(0, block, 0, 16) for block in range(EXACT_PAGES // 16)),
+    PackExtent(0, LIBRARY, 0, 4),
+    PackExtent(0, PROGRAM, 0, 16),
+    PackExtent(0, HUGE, 0, 1),
+    *(PackExtent(0, block, 0, 16) for block in range(100, 150)),
+]
+WINDOW_PAGES = sum(extent.pages for extent in WINDOW)
+LATE = [*singles(HUGE, range(9, 10)), *singles(LATER, range(3)), *singles(LIBRARY, range(9, 12))]
+LATE += singles(EARLY, range(5, 6))
+
+
+def file_size(_layer: int, block: int) -> int:
+    return LATE_FILE_MAX + (block == HUGE)
+
+
+def test_late_pages_come_with_their_block_in_the_window() -> None:
+    extents, window = with_late_pages([*WINDOW, *LATE], WINDOW_PAGES, file_size)
+    assert window == WINDOW_PAGES + 4
+    moved = [*singles(LIBRARY, range(9, 12)), *singles(EARLY, range(5, 6))]
+    assert [page for page in extents[:window] if page not in moved] == [
+        PackExtent(0, e.block, e.first_page + page, 1) for e in WINDOW for page in range(e.pages)
+    ], "the window's own pages keep their order"
+    assert extents[window:] == [*singles(HUGE, range(9, 10)), *singles(LATER, range(3))]
+    assert extents.index(moved[0]) == extents.index(PackExtent(0, LIBRARY, 3, 1)) + 1
+    assert extents.index(moved[3]) == EXACT_PAGES, "what every launch waits for waits for no late page"
+
+
+def test_late_pages_make_no_frames_of_their_own() -> None:
+    extents, window = with_late_pages([*WINDOW, *LATE], WINDOW_PAGES, file_size)
+    before = list(plan_pack([*WINDOW, *LATE], lambda e: PAGE_SIZE * e.pages, None, WINDOW_PAGES))
+    frames = list(plan_pack(extents, lambda e: PAGE_SIZE * e.pages, None, window))
+    assert len(frames) == len(before)
+    of = {page: number for number, frame in enumerate(frames) for page in pages_of(frame)}
+    assert {of[0, LIBRARY, page] for page in (0, 1, 2, 3, 9, 10, 11)} == {of[0, LIBRARY, 0]}
+    assert of[0, LIBRARY, 9] < of[0, 149, 0]
+
+
+@given(st.lists(st.integers(0, 3_000), unique=True, max_size=800), st.data())
+def test_moving_late_pages_loses_none_and_leaves_no_block_of_a_small_file_behind(
+    places: list[int], data: st.DataObject
+) -> None:
+    extents = extents_of(places)
+    given_window = data.draw(st.integers(0, len(extents)))
+    found, window = with_late_pages(extents, given_window, lambda _, block: LATE_FILE_MAX + (block % 3 == 0))
+    assert sorted(found, key=repr) == sorted(extents, key=repr)
+    early = {(e.layer, e.block) for e in extents[:given_window]}
+    assert [e for e in found if e in set(extents[:given_window])] == extents[:given_window]
+    assert found[window:] == [
+        e for e in extents[given_window:] if (e.layer, e.block) not in early or e.block % 3 == 0
+    ]

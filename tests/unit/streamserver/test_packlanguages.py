@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
 from packageformat.entry import Kind, Node
@@ -94,6 +96,96 @@ def test_the_topmost_layer_that_has_a_path_counts() -> None:
 def test_what_is_for_no_language_has_no_counterparts() -> None:
     tool = block(BASE, b"usr/bin/tool")
     assert language_extents([PackExtent(0, tool, 0, 1)], [BASE]) == {}
+
+
+def tree_of(files: dict[str, int]) -> Tree:
+    """Return a tree of files of these sizes, with German and French messages beside them."""
+    sizes = {f"usr/share/locale/{language}/LC_MESSAGES/app.mo": 100 for language in ("de", "fr", "pt_BR")}
+    nodes = {path.encode(): file(size) for path, size in (sizes | files).items()}
+    for path in list(nodes):
+        while b"/" in path:
+            path = path.rpartition(b"/")[0]
+            nodes.setdefault(path, Node(Kind.FOLDER, 0o755))
+    return build_tree(nodes)
+
+
+def named(files: dict[str, int], *touched: str) -> dict[str, set[str]]:
+    """Return which of these files are found beside the touched ones, by language, catalogs left out."""
+    tree = tree_of(files)
+    paths = ["usr/share/locale/de/LC_MESSAGES/app.mo", *touched]
+    found = language_extents([PackExtent(0, block(tree, path.encode()), 0, 1) for path in paths], [tree])
+    assert found.keys() == {"fr", "pt"}
+    return {
+        language: {tree.path(tree.block_place(one.block)[0]).decode() for one in extents} & files.keys()
+        for language, extents in found.items()
+    }
+
+
+@pytest.mark.parametrize(
+    ("touched", "french", "portuguese"),
+    [
+        (
+            "doc/start-welcome-text.de.svg",
+            "doc/start-welcome-text.fr.svg",
+            "doc/start-welcome-text.pt_BR.svg",
+        ),
+        ("doc/text_de.svg", "doc/text_fr.svg", "doc/text_pt-BR.svg"),
+        ("doc/text-de.svg", "doc/text-fr_BE.svg", "doc/text-pt.svg"),
+        ("doc/text.de_DE.tar.gz", "doc/text.fr.tar.gz", "doc/text.pt_BR.tar.gz"),
+        ("doc/de.html", "doc/fr.html", "doc/pt-BR.html"),
+        ("doc/menu_de_small.png", "doc/menu_fr@euro_small.png", "doc/menu_pt_small.png"),
+        ("doc/text.en.svg", "doc/text.fr.svg", "doc/text.pt.svg"),
+        ("doc/text.svg", "doc/text.fr.svg", "doc/text.pt_BR.svg"),
+        ("text.de.svg", "text.fr.svg", "text.pt.svg"),
+    ],
+)
+def test_a_file_with_a_language_in_its_name_has_counterparts(
+    touched: str, french: str, portuguese: str
+) -> None:
+    files = {touched: 10, french: 1 << 16, portuguese: 20, "doc/other.fr.svg": 30, "doc/text.it.svg": 40}
+    assert named(files, touched) == {"fr": {french}, "pt": {portuguese}}
+
+
+@pytest.mark.parametrize(
+    ("touched", "other"),
+    [
+        ("doc/text.de.svg", "doc/text.fr.png"),
+        ("doc/text.de.svg", "other/text.fr.svg"),
+        ("doc/text.de.svg", "doc/text.fr"),
+        ("doc/text.it.svg", "doc/text.fr.svg"),  # no messages in Italian: "it" is no language here
+        ("doc/text.de", "doc/text.fr"),
+        ("bin/de", "bin/fr"),
+        ("doc/node.svg", "doc/nofr.svg"),
+        ("doc/text.svg", "doc/text-fr.svg"),
+    ],
+)
+def test_other_names_are_no_counterparts(touched: str, other: str) -> None:
+    assert named({touched: 10, other: 10}, touched) == {"fr": set(), "pt": set()}
+
+
+def test_a_counterpart_by_name_is_small_and_not_in_the_launch_pack() -> None:
+    files = {"a.svg": 10, "a.fr.svg": (64 << 10) + 1, "b.svg": 10, "b.fr.svg": 20}
+    assert named(files, "a.svg", "b.svg", "b.fr.svg") == {"fr": set(), "pt": set()}
+    assert named(files, "a.svg", "b.svg") == {"fr": {"b.fr.svg"}, "pt": set()}
+
+
+def test_counterparts_of_600_files_in_100_languages_are_found_at_once() -> None:
+    codes = [first + second for first in "abcdefghij" for second in "abcdefghij"]
+    tree = build_tree(
+        {path: Node(Kind.FOLDER, 0o755) for path in (b"doc", b"locale")}
+        | {f"locale/{code}".encode(): Node(Kind.FOLDER, 0o755) for code in codes}
+        | {f"locale/{code}/app.mo".encode(): file(10) for code in codes}
+        | {f"doc/{number}.{code}.svg".encode(): file(10) for number in range(100) for code in codes}
+        | {f"doc/{number}.svg".encode(): file(10) for number in range(600)}
+    )
+    wanted = [b"locale/aa/app.mo", *(b"doc/%d.svg" % number for number in range(600))]
+    touched = [PackExtent(0, block(tree, path), 0, 1) for path in wanted]
+    started = time.process_time()
+    found = language_extents(touched, [tree])
+    assert time.process_time() - started < 1
+    assert {language: len(extents) for language, extents in found.items()} == {
+        code: 101 for code in codes[1:]
+    }
 
 
 @pytest.mark.parametrize(
