@@ -26,6 +26,9 @@ _log = logging.getLogger(__name__)
 AROUND_BYTES = 64 << 10
 """Stored bytes fetched along before a block, and as many behind it; of its file only."""
 
+SMALL_FILE = 1 << 20
+"""Of a file of up to so many bytes (a font), all of it is fetched along."""
+
 Where = Callable[[Layer], Awaitable[tuple[Door, str]]]
 """Gives the door and the address of a layer's package, as it is laid out."""
 
@@ -133,6 +136,7 @@ def _around(
     """Give the frames behind, and those before, the frame of a block: of its file alone, and not here yet."""
     frame = layout.frame_of[block]
     entry, _, _ = layer.file_of(block)
+    most = SMALL_FILE if layer.tree.file_size(entry) <= SMALL_FILE else AROUND_BYTES
     for step in (1, -1):
         run: list[int] = []
         size = 0
@@ -140,12 +144,7 @@ def _around(
         while 0 <= one < len(layout.places):
             blocks = layout.frames[one]
             size += layout.places[one][1]
-            if (
-                size > AROUND_BYTES
-                or is_coming(one)
-                or len(blocks) != 1
-                or not layer.has_entry(blocks[0], entry)
-            ):
+            if size > most or is_coming(one) or len(blocks) != 1 or not layer.has_entry(blocks[0], entry):
                 break
             if layer.has_block(blocks[0]):
                 break

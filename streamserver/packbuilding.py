@@ -22,6 +22,7 @@ from packageformat.launchpack import Each, PackReader, build_pack, language_pack
 from packageformat.launchprofile import decode_profiles, extents_of
 from packageformat.packdirectory import PackDirectory, PackExtent, decode_directory
 from packageformat.packplan import with_late_pages
+from packageformat.profileorder import in_due_time
 from packageformat.stack import bubble_id
 from streamserver.capability import LIFETIME_S
 from streamserver.database import objects, packs
@@ -195,6 +196,7 @@ class _Builder:
         found = decode_profiles(documents[1]).of(profile.application) if documents else None
         if found is None:
             raise FormatError(f"no launch profile of {profile.application}")
+        found = in_due_time(found)
         index = self._layers.index(stack)
         layers = self._layers.stack(stack)
         trees = [layer.package.tree for layer in layers]

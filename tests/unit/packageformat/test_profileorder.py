@@ -1,0 +1,58 @@
+"""Touches of other runs come when those runs made them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from packageformat.launchprofile import LaunchProfile, ProfileContent, ProfileRun, Touch
+from packageformat.profileorder import FILE_MAX, in_due_time
+
+SMALL, LARGE, OTHER = 0, 1, 2
+
+PROFILE = LaunchProfile(
+    application="app",
+    bubble_id=bytes(32),
+    runs=(ProfileRun("first launch", 500), ProfileRun("first launch, de_DE", 1000)),
+    contents=(
+        ProfileContent(b"s" * 32, FILE_MAX, b"usr/lib/small"),
+        ProfileContent(b"l" * 32, FILE_MAX + 1, b"usr/lib/large"),
+        ProfileContent(b"o" * 32, 8192, b"usr/share/locale/de/x.mo"),
+    ),
+    touches=(
+        Touch(SMALL, 0, 2, 100, 0),
+        Touch(LARGE, 0, 1, 200, 0),
+        Touch(SMALL, 40, 1, 300, 0),
+        # after the window
+        Touch(SMALL, 5, 1, 400, 1),  # at 200 of the first run's milliseconds
+        Touch(SMALL, 6, 1, 1000, 1),  # after that run's window
+        Touch(LARGE, 5, 1, 100, 1),
+        Touch(OTHER, 0, 2, 100, 1),
+        Touch(SMALL, 100, 1, 100, 1),  # a block that the first run does not touch
+        Touch(SMALL, 7, 1, 20, 1),
+        Touch(SMALL, 8, 1, 600, 0),
+    ),
+    window_touches=3,
+)
+
+
+def test_what_another_run_touched_before_its_window_comes_at_that_time() -> None:
+    found = in_due_time(PROFILE)
+    assert [(touch.content, touch.first_page) for touch in found.touches[: found.window_touches]] == [
+        (SMALL, 7),
+        (SMALL, 0),
+        (LARGE, 0),
+        (SMALL, 5),
+        (SMALL, 40),
+    ]
+
+
+def test_everything_else_stays_behind_the_window_in_order() -> None:
+    found = in_due_time(PROFILE)
+    rest = [(touch.content, touch.first_page) for touch in found.touches[found.window_touches :]]
+    assert rest == [(SMALL, 6), (LARGE, 5), (OTHER, 0), (SMALL, 100), (SMALL, 8)]
+    assert sorted(map(repr, found.touches)) == sorted(map(repr, PROFILE.touches))
+
+
+def test_a_profile_of_one_run_stays_as_it_is() -> None:
+    alone = replace(PROFILE, touches=PROFILE.touches[:3])
+    assert in_due_time(alone) == alone
