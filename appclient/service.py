@@ -43,7 +43,7 @@ from appclient.wire import Message
 from bubble.cachefile import CacheFolder
 from bubble.spec import encode_spec
 from packageformat.errors import MillstreamError
-from packageformat.launchpack import language_of, language_pack
+from packageformat.launchpack import LANGUAGE_MARK, language_of, language_pack
 from packageformat.limits import PAGES_A_BLOCK
 from packageformat.package import Package
 from packageformat.pointer import PackReference
@@ -312,7 +312,8 @@ class Service:
 
     def _pack_is_here(self, bubble: bytes, reference: PackReference) -> None:
         self._bubbles.note_pack(bubble, reference.application, reference.object_digest)
-        self._later(self._complete_stack(bubble))
+        if LANGUAGE_MARK not in reference.application:
+            self._later(self._complete_stack(bubble))
 
     async def _complete_stack(self, bubble: bytes) -> None:
         """Have the rest of each head, once the launch no longer needs the processor."""
