@@ -219,10 +219,7 @@ class LaunchPacks:
                 wanted &= ~bits
             if last < 0 or wanted or not self._is_near(pack, last):
                 continue
-            arrival = pack.arrivals.get(last)
-            if arrival is None:
-                arrival = pack.arrivals[last] = asyncio.get_running_loop().create_future()
-            await asyncio.wait([arrival])
+            await asyncio.wait([self._arrival(pack, last)])
             if last not in pack.missing:
                 return True
         return False
@@ -438,6 +435,7 @@ class LaunchPacks:
         async def write() -> None:
             while (item := await queue.get()) is not None:
                 frame, part = item
+                await self._firsts_of(pack, frame)
                 came = await loop.run_in_executor(self._writer, _write, pack, frame, part)
                 self._tell(pack.bubble, came)
                 self._settle(pack, frame)
@@ -456,6 +454,22 @@ class LaunchPacks:
             await writing
         finally:
             writing.cancel()
+
+    async def _firsts_of(self, pack: _Pack, frame: int) -> None:
+        """Wait for the frames that bring the hashes by which this one is checked, if they are on their way.
+
+        They are earlier ones, and earlier requests begin first: nobody waits for who waits for him.
+        """
+        assert pack.reader is not None
+        for first in sorted(pack.reader.first_frames(frame)):
+            if first < frame and first in pack.missing:
+                await asyncio.wait([self._arrival(pack, first)])
+
+    def _arrival(self, pack: _Pack, frame: int) -> asyncio.Future[None]:
+        arrival = pack.arrivals.get(frame)
+        if arrival is None:
+            arrival = pack.arrivals[frame] = asyncio.get_running_loop().create_future()
+        return arrival
 
     def _settle(self, pack: _Pack, frame: int) -> None:
         pack.missing.discard(frame)

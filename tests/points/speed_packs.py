@@ -162,7 +162,7 @@ def profile_picture(outcome: Outcome, artefacts: Path) -> None:
     picture = artefacts / "libreoffice-writer.png"
     done = subprocess.run(
         [
-            *(sys.executable, "-m", "sequencer", "profile", folder / stack[-1].name),
+            *(sys.executable, "-m", "sequencer", "profile", folder / stack[-1].name, "libreoffice-writer"),
             *("--packages", folder, "--picture", picture, "--json"),
         ],
         capture_output=True,
