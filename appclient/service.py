@@ -57,6 +57,9 @@ Tell = Callable[[str], None]
 _REST_SECONDS = 3.0
 """After a launch pack, before the rest of the heads is fetched; a fault that needs it does not wait."""
 
+_LAYOUTS_SECONDS = 0.4
+"""After a bubble can start, before the layouts are fetched: reading them would slow down the first frames."""
+
 ALL_PAGES = (1 << PAGES_A_BLOCK) - 1
 
 _BUBBLE: ContextVar[bytes] = ContextVar("bubble")
@@ -327,6 +330,7 @@ class Service:
     async def _layouts(self, bubble: bytes) -> None:
         """Have the layouts, 30 KB each: what a launch misses costs one round trip then, not two."""
         try:
+            await asyncio.sleep(_LAYOUTS_SECONDS)
             for version in self._bubbles.stack_here(bubble):
                 if not (await self._bubbles.layer_of(version, None)).is_complete:
                     await self._bubbles.rough_layout(version)
