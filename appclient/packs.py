@@ -18,37 +18,41 @@ import asyncio
 import logging
 import time
 from collections import OrderedDict, deque
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from concurrent.futures import Executor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from appclient.door import Body, CapabilityExpiredError, Door, Part
 from appclient.errors import AgentError, ServerUnreachableError
 from appclient.fronts import Fronts
 from appclient.layer import Layer
+from appclient.packwork import (
+    Came,
+    Pack,
+    came_of,
+    frames_here,
+    learn,
+    pages_of_pack,
+    runs_of,
+    write_frame,
+)
 from appclient.session import Origin
 from appclient.statistics import Tally
 from appclient.updating import Updates
-from bubble.viewimage import ENTRY_BITS
 from packageformat.errors import MillstreamError
 from packageformat.launchpack import (
     LANGUAGE_MARK,
     PREAMBLE_SIZE,
-    BlockPages,
     MissingHashesError,
     PackReader,
     directory_end,
 )
-from packageformat.limits import DIGEST_SIZE, PAGES_A_BLOCK
-from packageformat.packdirectory import PackDirectory
+from packageformat.limits import PAGES_A_BLOCK
 from packageformat.pointer import PackReference
 
 _log = logging.getLogger(__name__)
 
 _FRAMES_AHEAD = 16
-_GAP_BYTES = 16 << 10
-"""Frames that are here already are fetched again rather than asked around if they are no larger than this."""
-
 _REQUESTS = 3
 """Requests at once where frames are skipped."""
 
@@ -66,27 +70,7 @@ WAIT_SECONDS = 0.12
 """A fault waits for a page of the pack that should be here within this time, or three round trips."""
 
 ALL_PAGES = (1 << PAGES_A_BLOCK) - 1
-Came = list[tuple[int, int, int]]
 LayersOf = Callable[[], Awaitable[Sequence[Layer]]]
-
-
-@dataclass(slots=True, eq=False)
-class _Pack:
-    """One pack under way."""
-
-    bubble: bytes
-    reference: PackReference
-    tally: Tally
-    directory: asyncio.Future[bool]
-    beside: bool = False  # a language's
-    reader: PackReader | None = None
-    layers: tuple[Layer, ...] = ()
-    frames_of: dict[tuple[bytes, int], list[tuple[int, int]]] = field(default_factory=dict)
-    arrivals: dict[int, asyncio.Future[None]] = field(default_factory=dict)
-    missing: set[int] = field(default_factory=set)  # frames that are still to come
-    coming: list[int] = field(default_factory=list)  # for each frame, bytes of the pack up to its end
-    received: int = 0  # bytes of the pack's stream so far
-    began: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +112,7 @@ class LaunchPacks:
         self._updates = updates
         self._done = done
         self._held = held
-        self._packs: dict[tuple[bytes, str], _Pack] = {}
+        self._packs: dict[tuple[bytes, str], Pack] = {}
         self._opened: OrderedDict[tuple[bytes, str], None] = OrderedDict()
         self._tasks: asyncio.TaskGroup | None = None
         self.round_trip = 0.02  # seconds, as last measured
@@ -179,7 +163,7 @@ class LaunchPacks:
             key = (bubble, reference.application)
             if key not in self._packs:
                 beside = LANGUAGE_MARK in reference.application
-                pack = _Pack(bubble, reference, tally, loop.create_future(), beside, began=time.monotonic())
+                pack = Pack(bubble, reference, tally, loop.create_future(), beside, began=time.monotonic())
                 self._packs[key] = pack
                 packs.append(pack)
         way = _Way(door, origin, layers_of)
@@ -188,7 +172,7 @@ class LaunchPacks:
         for pack in () if fresh else packs:
             self._start(self._bring_and_tell(pack, way), [pack])
 
-    def _start(self, work: Coroutine[object, object, None], packs: Sequence[_Pack]) -> None:
+    def _start(self, work: Coroutine[object, object, None], packs: Sequence[Pack]) -> None:
         assert self._tasks is not None
         task = self._tasks.create_task(work)
 
@@ -224,12 +208,12 @@ class LaunchPacks:
                 return True
         return False
 
-    def _is_near(self, pack: _Pack, frame: int) -> bool:
+    def _is_near(self, pack: Pack, frame: int) -> bool:
         ahead = pack.coming[frame] - pack.received
         rate = pack.received / max(time.monotonic() - pack.began, 0.001)
         return ahead <= max(rate, 1 << 20) * max(WAIT_SECONDS, 3 * self.round_trip)
 
-    def _end(self, pack: _Pack) -> None:
+    def _end(self, pack: Pack) -> None:
         key = (pack.bubble, pack.reference.application)
         if self._packs.get(key) is pack:
             del self._packs[key]
@@ -239,7 +223,7 @@ class LaunchPacks:
             if not arrival.done():
                 arrival.set_result(None)
 
-    async def _stream_all(self, packs: Sequence[_Pack], way: _Way, fronts: Fronts) -> None:
+    async def _stream_all(self, packs: Sequence[Pack], way: _Way, fronts: Fronts) -> None:
         """Bring fronts and packs in one response; what that does not bring of the packs, afterwards."""
         left = deque(packs)
         try:
@@ -265,22 +249,24 @@ class LaunchPacks:
         for pack in left:
             await self._bring_and_tell(pack, way)
 
-    async def _finish(self, pack: _Pack) -> None:
+    async def _finish(self, pack: Pack) -> None:
         """Tell that all of a pack is here."""
         self._done(pack.bubble, pack.reference)
         await self._tell_held(pack)
         self._end(pack)
 
-    async def _tell_held(self, pack: _Pack) -> None:
+    async def _tell_held(self, pack: Pack) -> None:
         if pack.reader is not None:
             loop = asyncio.get_running_loop()
-            self._held(pack.bubble, pack.reference, await loop.run_in_executor(self._writer, _pages, pack))
+            self._held(
+                pack.bubble, pack.reference, await loop.run_in_executor(self._writer, pages_of_pack, pack)
+            )
 
-    async def _bring_and_tell(self, pack: _Pack, way: _Way) -> None:
+    async def _bring_and_tell(self, pack: Pack, way: _Way) -> None:
         await self._bring(pack, way)
         await self._tell_held(pack)
 
-    async def _bring(self, pack: _Pack, way: _Way) -> None:
+    async def _bring(self, pack: Pack, way: _Way) -> None:
         digest = pack.reference.object_digest
         again = False
         for attempt in range(_TRIES):
@@ -306,7 +292,7 @@ class LaunchPacks:
                 self._done(pack.bubble, pack.reference)
                 return
 
-    async def _take_all(self, pack: _Pack, way: _Way, content: Body) -> None:
+    async def _take_all(self, pack: Pack, way: _Way, content: Body) -> None:
         """Take all of a pack, which comes next in `content`."""
         pack.began = time.monotonic()
         head = await self._take(pack, way.door, content, PREAMBLE_SIZE)
@@ -314,7 +300,7 @@ class LaunchPacks:
         reader = await self._open(pack, head, way.layers_of)
         await self._receive(pack, way.door, content, range(len(reader.frame_places())))
 
-    async def _fetch_missing(self, pack: _Pack, door: Door, path: str, layers_of: LayersOf) -> None:
+    async def _fetch_missing(self, pack: Pack, door: Door, path: str, layers_of: LayersOf) -> None:
         """Bring the directory, then only the frames with pages that are not here."""
         reader = pack.reader
         if reader is None:
@@ -338,7 +324,7 @@ class LaunchPacks:
                 reader = await self._open(pack, head, layers_of)
         await self._settle_frames_here(pack)
         await self._update(pack, reader)
-        runs = _runs(sorted(pack.missing), reader.frame_places())
+        runs = runs_of(sorted(pack.missing), reader.frame_places())
         queue = asyncio.Semaphore(_REQUESTS)
 
         async def fetch(run: list[int]) -> None:
@@ -358,12 +344,12 @@ class LaunchPacks:
                 first = first.exceptions[0]
             raise first from group
 
-    async def _settle_frames_here(self, pack: _Pack) -> None:
+    async def _settle_frames_here(self, pack: Pack) -> None:
         loop = asyncio.get_running_loop()
-        for frame in await loop.run_in_executor(self._writer, self._frames_here, pack):
+        for frame in await loop.run_in_executor(self._writer, frames_here, pack):
             self._settle(pack, frame)
 
-    async def _update(self, pack: _Pack, reader: PackReader) -> None:
+    async def _update(self, pack: Pack, reader: PackReader) -> None:
         """Have what an older version and a delta give; the pack's frames bring the rest."""
         assert reader.directory is not None
         for number, layer in enumerate(pack.layers):
@@ -377,28 +363,28 @@ class LaunchPacks:
             ]
 
             def told(came: Sequence[int], number: int = number, layer: Layer = layer) -> None:
-                self._tell(pack.bubble, [_came(number, layer, block, ALL_PAGES) for block in came])
+                self._tell(pack.bubble, [came_of(number, layer, block, ALL_PAGES) for block in came])
 
             if blocks and await self._updates.bring(
                 layer.version, list(dict.fromkeys(blocks)), pack.tally, told
             ):
                 await self._settle_frames_here(pack)
 
-    async def _take(self, pack: _Pack, door: Door, content: Body, size: int) -> bytes:
+    async def _take(self, pack: Pack, door: Door, content: Body, size: int) -> bytes:
         data = await door.take(content, size) if size else b""
         pack.received += len(data)
         pack.tally.bytes_received += len(data)
         pack.tally.last_fetch = time.time()
         return data
 
-    async def _open(self, pack: _Pack, head: bytes, layers_of: LayersOf) -> PackReader:
+    async def _open(self, pack: Pack, head: bytes, layers_of: LayersOf) -> PackReader:
         """Check the directory, learn the block ids that it proves, and let faults look into it."""
         reader = PackReader(None, pack.reference.application)
         loop = asyncio.get_running_loop()
         decoding = loop.run_in_executor(self._writer, reader.feed, head)  # while the outlines come
         pack.layers = tuple(await layers_of())
         await decoding
-        unnamed = await loop.run_in_executor(self._writer, _learn, reader, pack)
+        unnamed = await loop.run_in_executor(self._writer, learn, reader, pack)
         for version in unnamed:
             await self._complete(version)
         pack.reader = reader
@@ -425,7 +411,7 @@ class LaunchPacks:
         """Return whether a launch pack of the bubble has come, or is coming."""
         return any(of == bubble for of, _ in (*self._packs, *self._opened))
 
-    async def _receive(self, pack: _Pack, door: Door, content: Body, frames: Sequence[int]) -> None:
+    async def _receive(self, pack: Pack, door: Door, content: Body, frames: Sequence[int]) -> None:
         """Take neighbouring frames from a response, and write each as the next one comes."""
         assert pack.reader is not None
         places = pack.reader.frame_places()
@@ -436,7 +422,7 @@ class LaunchPacks:
             while (item := await queue.get()) is not None:
                 frame, part = item
                 await self._firsts_of(pack, frame)
-                came = await loop.run_in_executor(self._writer, _write, pack, frame, part)
+                came = await loop.run_in_executor(self._writer, write_frame, pack, frame, part)
                 self._tell(pack.bubble, came)
                 self._settle(pack, frame)
 
@@ -455,7 +441,7 @@ class LaunchPacks:
         finally:
             writing.cancel()
 
-    async def _firsts_of(self, pack: _Pack, frame: int) -> None:
+    async def _firsts_of(self, pack: Pack, frame: int) -> None:
         """Wait for the frames that bring the hashes by which this one is checked, if they are on their way.
 
         They are earlier ones, and earlier requests begin first: nobody waits for who waits for him.
@@ -465,138 +451,14 @@ class LaunchPacks:
             if first < frame and first in pack.missing:
                 await asyncio.wait([self._arrival(pack, first)])
 
-    def _arrival(self, pack: _Pack, frame: int) -> asyncio.Future[None]:
+    def _arrival(self, pack: Pack, frame: int) -> asyncio.Future[None]:
         arrival = pack.arrivals.get(frame)
         if arrival is None:
             arrival = pack.arrivals[frame] = asyncio.get_running_loop().create_future()
         return arrival
 
-    def _settle(self, pack: _Pack, frame: int) -> None:
+    def _settle(self, pack: Pack, frame: int) -> None:
         pack.missing.discard(frame)
         arrival = pack.arrivals.pop(frame, None)
         if arrival is not None and not arrival.done():
             arrival.set_result(None)
-
-    def _frames_here(self, pack: _Pack) -> list[int]:
-        """Return the frames of which every page is in the cache."""
-        assert pack.reader is not None and pack.reader.directory is not None
-        known: dict[tuple[int, int], int] = {}
-        here = []
-        for number in pack.missing:
-            for extent in pack.reader.directory.frames[number].extents:
-                key = (extent.layer, extent.block)
-                if key not in known:
-                    known[key] = pack.layers[extent.layer].pages_here(extent.block)
-                if (((1 << extent.pages) - 1) << extent.first_page) & ~known[key]:
-                    break
-            else:
-                here.append(number)
-        return here
-
-
-def _learn(reader: PackReader, pack: _Pack) -> list[bytes]:
-    """Check a directory and keep the block ids that it proves; in the writing thread.
-
-    Returns:
-        The versions of which it touches files without naming all their blocks.
-    """
-    directory = reader.trust([layer.in_pack for layer in pack.layers])
-    for number, frame in enumerate(directory.frames):
-        for extent in frame.extents:
-            bits = ((1 << extent.pages) - 1) << extent.first_page
-            key = (pack.layers[extent.layer].version, extent.block)
-            pack.frames_of.setdefault(key, []).append((number, bits))
-    _know_twins(pack, directory)
-    unnamed = []
-    for layer, proved in zip(pack.layers, directory.layers, strict=True):
-        if layer.is_complete:
-            continue
-        whole: dict[int, bytes] = {}
-        is_named = True
-        tree = layer.tree
-        done = -1
-        for block in proved.ids:
-            if block < done:
-                continue
-            entry, _ = tree.block_place(block)
-            first = tree.first_block(entry)
-            done = first + tree.file_block_count(entry)
-            try:
-                whole.update((one, proved.ids[one]) for one in range(first, done))
-            except KeyError:
-                is_named = False
-        layer.learn_ids(whole)
-        if not is_named:
-            unnamed.append(layer.version)
-    return unnamed
-
-
-def _know_twins(pack: _Pack, directory: PackDirectory) -> None:
-    """Let a fault for a file that has the content of a touched one wait for that one's frames."""
-    frames_by_id = {}
-    twins = []
-    for layer, proved in zip(pack.layers, directory.layers, strict=True):
-        for block, name in proved.ids.items():
-            frames = pack.frames_of.get((layer.version, block))
-            if frames is None:
-                twins.append((layer.version, block, name))
-            else:
-                frames_by_id[name] = frames
-    for version, block, name in twins:
-        frames = frames_by_id.get(name)
-        if frames is not None:
-            pack.frames_of[version, block] = frames
-
-
-def _pages(pack: _Pack) -> dict[tuple[bytes, int], int]:
-    """Return the pages of a pack, by version and block."""
-    found = {}
-    for place, frames in tuple(pack.frames_of.items()):
-        bits = 0
-        for _, pages in frames:
-            bits |= pages
-        found[place] = bits
-    return found
-
-
-def _write(pack: _Pack, frame: int, part: bytes) -> Came:
-    """Verify a frame and write its pages to the cache, in the writing thread; return what views are told."""
-    assert pack.reader is not None
-    layers = pack.layers
-
-    def known(layer: int, block: int) -> bytes | None:
-        hashes = layers[layer].hashes_of(block)
-        return hashes if hashes and len(hashes) % DIGEST_SIZE == 0 else None
-
-    try:
-        found = pack.reader.read_frame(frame, part, known)
-    except MissingHashesError:
-        pack.missing.update(pack.reader.first_frames(frame))
-        raise
-    by_layer: dict[int, list[BlockPages]] = {}
-    for one in found:
-        by_layer.setdefault(one.layer, []).append(one)
-    came: Came = []
-    for number, some in by_layer.items():
-        layer = layers[number]
-        layer.write_pages(some)
-        came += [_came(number, layer, one.block, sum(1 << page for page in one.pages)) for one in some]
-    pack.tally.pages_packed += sum(len(one.pages) for one in found)
-    return came
-
-
-def _came(number: int, layer: Layer, block: int, pages: int) -> tuple[int, int, int]:
-    """Return what a view is told of pages of a block: the file's node, the block in it, the pages."""
-    entry, in_file, _ = layer.file_of(block)
-    return number << ENTRY_BITS | entry, in_file, pages
-
-
-def _runs(frames: Sequence[int], places: Sequence[tuple[int, int]]) -> Iterable[list[int]]:
-    """Return frames to be fetched together: neighbours, and those with little between them."""
-    runs: list[list[int]] = []
-    for frame in frames:
-        if runs and places[frame][0] - sum(places[runs[-1][-1]]) <= _GAP_BYTES:
-            runs[-1].extend(range(runs[-1][-1] + 1, frame + 1))
-        else:
-            runs.append([frame])
-    return runs

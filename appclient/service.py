@@ -34,7 +34,8 @@ from appclient.folders import Folders
 from appclient.fronts import Fronts
 from appclient.layer import Layer
 from appclient.packagefile import read_file
-from appclient.packs import Came, LaunchPacks
+from appclient.packs import LaunchPacks
+from appclient.packwork import Came
 from appclient.session import Origin, Session
 from appclient.signin import SignIn
 from appclient.statistics import Statistics, Tally

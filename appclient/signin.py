@@ -34,10 +34,6 @@ class SignIn:
         if any(len(text) > _TEXT_MAX for text in (self.url, self.user, self.server_name, self.token)):
             raise ValueError("a sign-in with a field that is too long")
 
-    def same_server(self, other: SignIn) -> bool:
-        """Return whether both mean one server: then what was seen of it still counts."""
-        return self.url == other.url and self.server_key == other.server_key
-
 
 def path_of(config: Path) -> Path:
     """Return the sign-in's file in the client's configuration folder."""

@@ -14,7 +14,8 @@ import pytest
 from appclient.door import Body, Door
 from appclient.heads import Head, Heads
 from appclient.layer import Layer
-from appclient.packs import LaunchPacks, _learn, _Pack
+from appclient.packs import LaunchPacks
+from appclient.packwork import Pack, learn
 from appclient.statistics import Tally
 from appclient.updating import Updates
 from bubble.cachefile import CacheFolder
@@ -42,7 +43,7 @@ class _Line(Door):
 @dataclass(slots=True)
 class _Ground:
     packs: LaunchPacks
-    pack: _Pack
+    pack: Pack
     layer: Layer
     frames: Sequence[bytes]
     plain: bytes
@@ -112,10 +113,10 @@ def ground(tmp_path: Path) -> _Ground:
     reader.feed(data[: directory_end(data)])
     reference = PackReference("app", bytes(32), bytes(32), len(data))
     loop = asyncio.new_event_loop()
-    pack = _Pack(bytes(32), reference, Tally(), loop.create_future())
+    pack = Pack(bytes(32), reference, Tally(), loop.create_future())
     loop.close()
     pack.layers = (layer,)
-    assert not _learn(reader, pack)
+    assert not learn(reader, pack)
     pack.reader = reader
     places = reader.frame_places()
     assert len(places) == 1 + BLOCKS

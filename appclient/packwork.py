@@ -1,0 +1,169 @@
+"""What the writing thread does with a launch pack: learns from its directory, checks frames, writes pages.
+
+No waiting, no network: `packs` decides when. A `Pack` is one pack under way; the event loop and the writing
+thread hold it by turns.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+from appclient.layer import Layer
+from appclient.statistics import Tally
+from bubble.viewimage import ENTRY_BITS
+from packageformat.launchpack import BlockPages, MissingHashesError, PackReader
+from packageformat.limits import DIGEST_SIZE
+from packageformat.packdirectory import PackDirectory
+from packageformat.pointer import PackReference
+
+_GAP_BYTES = 16 << 10
+"""Frames that are here already are fetched again rather than asked around if they are no larger than this."""
+
+Came = list[tuple[int, int, int]]
+"""What views are told of pages that came: the file's node, the block in it, the pages (bit n: page n)."""
+
+
+@dataclass(slots=True, eq=False)
+class Pack:
+    """One pack under way."""
+
+    bubble: bytes
+    reference: PackReference
+    tally: Tally
+    directory: asyncio.Future[bool]
+    beside: bool = False  # a language's
+    reader: PackReader | None = None
+    layers: tuple[Layer, ...] = ()
+    frames_of: dict[tuple[bytes, int], list[tuple[int, int]]] = field(default_factory=dict)
+    arrivals: dict[int, asyncio.Future[None]] = field(default_factory=dict)
+    missing: set[int] = field(default_factory=set)  # frames that are still to come
+    coming: list[int] = field(default_factory=list)  # for each frame, bytes of the pack up to its end
+    received: int = 0  # bytes of the pack's stream so far
+    began: float = 0.0
+
+
+def frames_here(pack: Pack) -> list[int]:
+    """Return the frames of which every page is in the cache."""
+    assert pack.reader is not None and pack.reader.directory is not None
+    known: dict[tuple[int, int], int] = {}
+    here = []
+    for number in pack.missing:
+        for extent in pack.reader.directory.frames[number].extents:
+            key = (extent.layer, extent.block)
+            if key not in known:
+                known[key] = pack.layers[extent.layer].pages_here(extent.block)
+            if (((1 << extent.pages) - 1) << extent.first_page) & ~known[key]:
+                break
+        else:
+            here.append(number)
+    return here
+
+
+def learn(reader: PackReader, pack: Pack) -> list[bytes]:
+    """Check a directory and keep the block ids that it proves; in the writing thread.
+
+    Returns:
+        The versions of which it touches files without naming all their blocks.
+    """
+    directory = reader.trust([layer.in_pack for layer in pack.layers])
+    for number, frame in enumerate(directory.frames):
+        for extent in frame.extents:
+            bits = ((1 << extent.pages) - 1) << extent.first_page
+            key = (pack.layers[extent.layer].version, extent.block)
+            pack.frames_of.setdefault(key, []).append((number, bits))
+    _know_twins(pack, directory)
+    unnamed = []
+    for layer, proved in zip(pack.layers, directory.layers, strict=True):
+        if layer.is_complete:
+            continue
+        whole: dict[int, bytes] = {}
+        is_named = True
+        tree = layer.tree
+        done = -1
+        for block in proved.ids:
+            if block < done:
+                continue
+            entry, _ = tree.block_place(block)
+            first = tree.first_block(entry)
+            done = first + tree.file_block_count(entry)
+            try:
+                whole.update((one, proved.ids[one]) for one in range(first, done))
+            except KeyError:
+                is_named = False
+        layer.learn_ids(whole)
+        if not is_named:
+            unnamed.append(layer.version)
+    return unnamed
+
+
+def _know_twins(pack: Pack, directory: PackDirectory) -> None:
+    """Let a fault for a file that has the content of a touched one wait for that one's frames."""
+    frames_by_id = {}
+    twins = []
+    for layer, proved in zip(pack.layers, directory.layers, strict=True):
+        for block, name in proved.ids.items():
+            frames = pack.frames_of.get((layer.version, block))
+            if frames is None:
+                twins.append((layer.version, block, name))
+            else:
+                frames_by_id[name] = frames
+    for version, block, name in twins:
+        frames = frames_by_id.get(name)
+        if frames is not None:
+            pack.frames_of[version, block] = frames
+
+
+def pages_of_pack(pack: Pack) -> dict[tuple[bytes, int], int]:
+    """Return the pages of a pack, by version and block."""
+    found = {}
+    for place, frames in tuple(pack.frames_of.items()):
+        bits = 0
+        for _, pages in frames:
+            bits |= pages
+        found[place] = bits
+    return found
+
+
+def write_frame(pack: Pack, frame: int, part: bytes) -> Came:
+    """Verify a frame and write its pages to the cache, in the writing thread; return what views are told."""
+    assert pack.reader is not None
+    layers = pack.layers
+
+    def known(layer: int, block: int) -> bytes | None:
+        hashes = layers[layer].hashes_of(block)
+        return hashes if hashes and len(hashes) % DIGEST_SIZE == 0 else None
+
+    try:
+        found = pack.reader.read_frame(frame, part, known)
+    except MissingHashesError:
+        pack.missing.update(pack.reader.first_frames(frame))
+        raise
+    by_layer: dict[int, list[BlockPages]] = {}
+    for one in found:
+        by_layer.setdefault(one.layer, []).append(one)
+    came: Came = []
+    for number, some in by_layer.items():
+        layer = layers[number]
+        layer.write_pages(some)
+        came += [came_of(number, layer, one.block, sum(1 << page for page in one.pages)) for one in some]
+    pack.tally.pages_packed += sum(len(one.pages) for one in found)
+    return came
+
+
+def came_of(number: int, layer: Layer, block: int, pages: int) -> tuple[int, int, int]:
+    """Return what a view is told of pages of a block: the file's node, the block in it, the pages."""
+    entry, in_file, _ = layer.file_of(block)
+    return number << ENTRY_BITS | entry, in_file, pages
+
+
+def runs_of(frames: Sequence[int], places: Sequence[tuple[int, int]]) -> Iterable[list[int]]:
+    """Return frames to be fetched together: neighbours, and those with little between them."""
+    runs: list[list[int]] = []
+    for frame in frames:
+        if runs and places[frame][0] - sum(places[runs[-1][-1]]) <= _GAP_BYTES:
+            runs[-1].extend(range(runs[-1][-1] + 1, frame + 1))
+        else:
+            runs.append([frame])
+    return runs
