@@ -20,6 +20,7 @@ import time
 from collections import OrderedDict, deque
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from concurrent.futures import Executor
+from contextlib import suppress
 from dataclasses import dataclass
 
 from appclient.door import Body, CapabilityExpiredError, Door, Part
@@ -70,6 +71,10 @@ WAIT_SECONDS = 0.12
 """A fault waits for a page of the pack that should be here within this time, or three round trips."""
 
 ALL_PAGES = (1 << PAGES_A_BLOCK) - 1
+_REST_SECONDS = 3.0
+_CALLS = 4
+"""After the window's part of a pack: so long its rest waits, or until so many faults were for it."""
+
 LayersOf = Callable[[], Awaitable[Sequence[Layer]]]
 
 
@@ -80,6 +85,14 @@ class _Way:
     door: Door
     origin: Callable[[bool], Awaitable[Origin]]
     layers_of: LayersOf
+
+
+def _bind(pack: Pack, origin: Origin | None) -> None:
+    """Say how much of a pack is brought first, unless that was said."""
+    if not pack.bound:
+        size = pack.reference.object_size
+        window = origin.windows.get(pack.reference.object_digest, 0) if origin is not None else 0
+        pack.bound = window or size
 
 
 class LaunchPacks:
@@ -124,11 +137,11 @@ class LaunchPacks:
     @property
     def busy(self) -> bool:
         """Whether a pack is on its way."""
-        return bool(self._packs)
+        return any(not pack.resting for pack in self._packs.values())
 
     def is_coming(self, bubble: bytes) -> bool:
         """Return whether a pack of this bubble is on its way."""
-        return any(of == bubble for of, _ in self._packs)
+        return any(of == bubble and not pack.resting for (of, _), pack in self._packs.items())
 
     def bring(
         self,
@@ -168,19 +181,16 @@ class LaunchPacks:
                 packs.append(pack)
         way = _Way(door, origin, layers_of)
         if fronts.parts or (fresh and packs):
-            self._start(self._stream_all(packs if fresh else [], way, fronts), packs if fresh else [])
+            self._start(self._stream_all(packs if fresh else [], way, fronts))
         for pack in () if fresh else packs:
-            self._start(self._bring_and_tell(pack, way), [pack])
+            self._start(self._bring_all(pack, way), pack)
 
-    def _start(self, work: Coroutine[object, object, None], packs: Sequence[Pack]) -> None:
+    def _start(self, work: Coroutine[object, object, None], pack: Pack | None = None) -> None:
+        """Begin some work; with its end a pack's is over, however it ended."""
         assert self._tasks is not None
         task = self._tasks.create_task(work)
-
-        def end(_: asyncio.Task[None]) -> None:
-            for pack in packs:
-                self._end(pack)
-
-        task.add_done_callback(end)
+        if pack is not None:
+            task.add_done_callback(lambda _: self._end(pack))
 
     async def expect(self, bubble: bytes, version: bytes, block: int, pages: int) -> bool:
         """Wait for pages that a pack is about to bring; return whether one has brought them.
@@ -201,6 +211,11 @@ class LaunchPacks:
                 if wanted & bits and frame in pack.missing:
                     last = max(last, frame)
                 wanted &= ~bits
+            if last >= 0 and pack.coming[last] > pack.bound:
+                pack.called += 1
+                if pack.called >= _CALLS:
+                    pack.call.set()
+                continue
             if last < 0 or wanted or not self._is_near(pack, last):
                 continue
             await asyncio.wait([self._arrival(pack, last)])
@@ -227,53 +242,74 @@ class LaunchPacks:
         """Bring fronts and packs in one response; what that does not bring of the packs, afterwards."""
         left = deque(packs)
         try:
-            paths = (await way.origin(False)).packs if packs else {}
-            left = deque(pack for pack in packs if pack.reference.object_digest in paths)
-            parts = [
-                Part(paths[pack.reference.object_digest], 0, pack.reference.object_size) for pack in left
-            ]
+            origin = await way.origin(False) if packs else None
+            paths = {} if origin is None else origin.packs
+            parts = []
+            for pack in packs:
+                _bind(pack, origin)
+                path = paths.get(pack.reference.object_digest)
+                parts += [] if path is None else [Part(path, 0, pack.bound)]
+            if len(parts) != len(packs):
+                parts = []  # the server has another one by now: each pack asks anew
             async with way.door.parts([*fronts.parts, *parts]) as content:
                 await fronts.receive(way.door, content)
-                while left:
+                while left and parts:
                     left[0].tally.requests += 1
                     await self._take_all(left[0], way, content)
-                    await self._finish(left.popleft())
+                    pack = left.popleft()
+                    self._start(self._bring_rest(pack, way), pack)
         except (MillstreamError, OSError) as error:
             fronts.fail(error if isinstance(error, MillstreamError) else ServerUnreachableError(str(error)))
             _log.warning("the stream of a launch has ended early: %s", error)
         except Exception:  # noqa: BLE001 - the launch is owed an answer
             fronts.fail(AgentError("a bug in the agent (the stream of a launch)"))
             _log.exception("the stream of a launch has ended early: a bug")
-        finally:
+        except BaseException:
             fronts.fail(AgentError("the agent ends"))
+            for pack in left:
+                self._end(pack)
+            raise
         for pack in left:
-            await self._bring_and_tell(pack, way)
+            self._start(self._bring_all(pack, way), pack)
 
-    async def _finish(self, pack: Pack) -> None:
-        """Tell that all of a pack is here."""
-        self._done(pack.bubble, pack.reference)
+    async def _bring_all(self, pack: Pack, way: _Way) -> None:
+        """Bring a pack of which frames may be here: first what leads to the window."""
+        if await self._bring(pack, way):
+            await self._bring_rest(pack, way)
+        else:
+            await self._tell_held(pack)
+
+    async def _bring_rest(self, pack: Pack, way: _Way) -> None:
+        """Bring what is behind the window's part of a pack, once the launch is over or asks for it."""
         await self._tell_held(pack)
-        self._end(pack)
+        if not pack.is_bound_behind:
+            pack.resting = True
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_REST_SECONDS):
+                    await pack.call.wait()
+            pack.resting = False
+            pack.bound = pack.reference.object_size
+            if pack.wanted and not await self._bring(pack, way):
+                return
+        self._done(pack.bubble, pack.reference)
 
     async def _tell_held(self, pack: Pack) -> None:
         if pack.reader is not None:
             loop = asyncio.get_running_loop()
-            self._held(
-                pack.bubble, pack.reference, await loop.run_in_executor(self._writer, pages_of_pack, pack)
-            )
+            pages = await loop.run_in_executor(self._writer, pages_of_pack, pack)
+            self._held(pack.bubble, pack.reference, pages)
 
-    async def _bring_and_tell(self, pack: Pack, way: _Way) -> None:
-        await self._bring(pack, way)
-        await self._tell_held(pack)
-
-    async def _bring(self, pack: Pack, way: _Way) -> None:
+    async def _bring(self, pack: Pack, way: _Way) -> bool:
+        """Bring the frames that are wanted now; return whether they are all here."""
         digest = pack.reference.object_digest
         again = False
         for attempt in range(_TRIES):
             try:
-                path = (await way.origin(again)).packs.get(digest)
+                origin = await way.origin(again)
+                path = origin.packs.get(digest)
                 if path is None:
-                    return
+                    return False
+                _bind(pack, origin)
                 await self._fetch_missing(pack, way.door, path, way.layers_of)
             except CapabilityExpiredError:
                 again = True
@@ -284,21 +320,24 @@ class LaunchPacks:
                 await asyncio.sleep(0.2 * 2**attempt)
             except (MillstreamError, OSError) as error:
                 _log.warning("no launch pack of %s: %s", pack.reference.application, error)
-                return
+                return False
             except Exception:  # noqa: BLE001 - the launch goes on without it
                 _log.exception("no launch pack of %s: a bug", pack.reference.application)
-                return
+                return False
             else:
-                self._done(pack.bubble, pack.reference)
-                return
+                return True
+        return False
 
     async def _take_all(self, pack: Pack, way: _Way, content: Body) -> None:
         """Take all of a pack, which comes next in `content`."""
         pack.began = time.monotonic()
         head = await self._take(pack, way.door, content, PREAMBLE_SIZE)
         head += await self._take(pack, way.door, content, directory_end(head) - PREAMBLE_SIZE)
-        reader = await self._open(pack, head, way.layers_of)
-        await self._receive(pack, way.door, content, range(len(reader.frame_places())))
+        await self._open(pack, head, way.layers_of)
+        frames = pack.wanted
+        end = pack.coming[frames[-1]] if frames else len(head)
+        await self._receive(pack, way.door, content, frames)
+        await self._take(pack, way.door, content, max(0, pack.bound - end))  # the hint was of no frame's end
 
     async def _fetch_missing(self, pack: Pack, door: Door, path: str, layers_of: LayersOf) -> None:
         """Bring the directory, then only the frames with pages that are not here."""
@@ -324,7 +363,7 @@ class LaunchPacks:
                 reader = await self._open(pack, head, layers_of)
         await self._settle_frames_here(pack)
         await self._update(pack, reader)
-        runs = runs_of(sorted(pack.missing), reader.frame_places())
+        runs = runs_of(pack.wanted, reader.frame_places())
         queue = asyncio.Semaphore(_REQUESTS)
 
         async def fetch(run: list[int]) -> None:
@@ -357,7 +396,7 @@ class LaunchPacks:
                 continue
             blocks = [
                 extent.block
-                for frame in sorted(pack.missing)
+                for frame in pack.wanted
                 for extent in reader.directory.frames[frame].extents
                 if extent.layer == number
             ]

@@ -42,6 +42,20 @@ class Pack:
     coming: list[int] = field(default_factory=list)  # for each frame, bytes of the pack up to its end
     received: int = 0  # bytes of the pack's stream so far
     began: float = 0.0
+    bound: int = 0  # bytes of the pack that are being brought now: first its window's part, then all
+    resting: bool = False  # its window's part is here, the rest waits for the launch to end
+    called: int = 0  # faults for pages of the rest meanwhile
+    call: asyncio.Event = field(default_factory=asyncio.Event)  # enough of them
+
+    @property
+    def wanted(self) -> list[int]:
+        """The frames that are to be brought now, in order."""
+        return sorted(frame for frame in self.missing if self.coming[frame] <= self.bound)
+
+    @property
+    def is_bound_behind(self) -> bool:
+        """Whether all of the pack is being brought, not only its window's part."""
+        return self.bound >= self.reference.object_size
 
 
 def frames_here(pack: Pack) -> list[int]:

@@ -23,7 +23,7 @@ from packageformat.layout import RoughLayout
 
 _log = logging.getLogger(__name__)
 
-AROUND_BYTES = 64 << 10
+AROUND_BYTES = 96 << 10
 """Stored bytes fetched along before a block, and as many behind it; of its file only."""
 
 SMALL_FILE = 1 << 20

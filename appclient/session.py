@@ -69,6 +69,7 @@ class Origin:
     path: str  # a capability URL on the server, without the host
     expires: int  # seconds since 1970
     packs: Mapping[bytes, str] = field(default_factory=dict)  # URLs of launch packs, by their digests
+    windows: Mapping[bytes, int] = field(default_factory=dict)  # bytes of them that lead to the window: hints
     deltas: tuple[DeltaReference, ...] = ()
     language_packs: tuple[PackReference, ...] = ()  # hints, unsigned; their URLs are in `packs`
 
@@ -217,7 +218,9 @@ class Session:
                 packs = _pack_paths(pointer, item.get("packs"))
                 deltas = _deltas(item.get("deltas"), have)
                 spoken = _language_packs(item.get("language_packs"), packs)
-                found[version] = Origin(pointer, path, whole_number(item["expires"]), packs, deltas, spoken)
+                windows = _windows(pointer, item.get("packs"))
+                expires = whole_number(item["expires"])
+                found[version] = Origin(pointer, path, expires, packs, windows, deltas, spoken)
         except (KeyError, TypeError, ValueError) as error:
             raise _nonsense() from error
         missing = [version for version in versions if version not in found]
@@ -312,6 +315,18 @@ def _pack_paths(pointer: Pointer, told: object) -> dict[bytes, str]:
             if digest is not None:
                 paths[digest] = _object_path(item["url"], digest)
     return paths
+
+
+def _windows(pointer: Pointer, told: object) -> dict[bytes, int]:
+    """Return how many bytes of each launch pack lead to the window, where that is told."""
+    windows: dict[bytes, int] = {}
+    if isinstance(told, list):
+        named = {(pack.application, pack.bubble_id.hex()): pack for pack in pointer.packs}
+        for item in told[: len(pointer.packs)]:
+            pack = named.get((item["application"], item["bubble_id"]))
+            if pack is not None and "window_size" in item:
+                windows[pack.object_digest] = min(whole_number(item["window_size"]), pack.object_size)
+    return windows
 
 
 def _language_packs(told: object, paths: dict[bytes, str]) -> tuple[PackReference, ...]:

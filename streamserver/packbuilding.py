@@ -248,7 +248,7 @@ class _Builder:
             also=self._twins(layers, extents),
         )
         considered = b"".join(other.digest for other in others)
-        pack = _stored_pack(profile, profile.application, layers, data, pages, place.missing, considered)
+        pack = _stored_pack(profile, place, data, considered)
         return pack if self._published(pack, data) else None
 
     def _pack_languages(self, profile: StoredProfile) -> None:
@@ -316,37 +316,43 @@ def read_directory(store: Store, pack: StoredPack) -> PackDirectory:
         raise DamagedObjectError(f"launch pack of {pack.application} is damaged: {error}") from error
 
 
-def _stored_pack(
-    profile: StoredProfile,
-    application: str,
-    layers: list[StoredLayer],
-    data: bytes,
-    pages: int,
-    missing: int,
-    considered: bytes,
-) -> StoredPack:
+def _stored_pack(profile: StoredProfile, place: _Located, data: bytes, considered: bytes) -> StoredPack:
     """Return the row of a pack that was just built, after reading it as a client does.
 
     Raises:
         FormatError: it does not verify.
     """
-    reader = PackReader([layer.trusted for layer in layers], application)
+    reader = PackReader([layer.trusted for layer in place.layers], profile.application)
     reader.feed(data)
     if not reader.complete:
-        raise FormatError(f"launch pack of {application} does not verify")
+        raise FormatError(f"launch pack of {profile.application} does not verify")
     return StoredPack(
         version_id=profile.version_id,
-        application=application,
-        bubble_id=bubble_id([layer.package.version_id for layer in layers]),
+        application=profile.application,
+        bubble_id=bubble_id([layer.package.version_id for layer in place.layers]),
         object_digest=sha256(data).digest(),
         object_size=len(data),
-        pages=pages,
-        unresolved=missing,
+        pages=sum(extent.pages for extent in place.extents),
+        unresolved=place.missing,
         profile_digest=profile.digest,
         rules=RULES,
         considered=considered,
         built=int(time.time()),
+        window_size=_window_size(reader, place.window_pages),
     )
+
+
+def _window_size(reader: PackReader, window_pages: int) -> int:
+    """Return the bytes of a pack up to the frame that ends the pages before the window."""
+    assert reader.directory is not None
+    left = window_pages
+    end = 0
+    for frame, (start, size) in zip(reader.directory.frames, reader.frame_places(), strict=True):
+        if left <= 0:
+            break
+        left -= sum(extent.pages for extent in frame.extents)
+        end = start + size
+    return end
 
 
 def _namer(layers: list[StoredLayer]) -> Callable[[int, int], bytes]:

@@ -119,6 +119,7 @@ async def pointers(request: web.Request) -> web.StreamResponse:
                             "application": pack.application,
                             "bubble_id": pack.bubble_id.hex(),
                             "url": object_path(secrets.capability, pack.object_digest, expires),
+                            "window_size": pack.window_size or pack.object_size,
                         }
                         for pack in whole[version_id]
                     ],

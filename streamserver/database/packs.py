@@ -47,6 +47,7 @@ class StoredPack:
     rules: int
     considered: bytes  # digests of other profiles, one after the other
     built: int
+    window_size: int = 0  # bytes from its start that lead to the first window; 0: not known
 
     def has_considered(self, digest: bytes) -> bool:
         """Tell whether its classes were made with this other profile in mind."""
@@ -176,7 +177,7 @@ def list_packs(db: sqlite3.Connection, version_id: bytes | None = None) -> list[
         StoredPack(*row)
         for row in db.execute(
             "SELECT version_id, application, bubble_id, object_digest, object_size, pages, unresolved,"
-            " profile_digest, rules, considered, built FROM launch_pack"
+            " profile_digest, rules, considered, built, window_size FROM launch_pack"
             " WHERE ?1 IS NULL OR version_id = ?1 ORDER BY version_id, application",
             (version_id,),
         )
@@ -198,9 +199,11 @@ def put_pack(db: sqlite3.Connection, pack: StoredPack, *, retired_until: int) ->
     db.execute("DELETE FROM retired_object WHERE object_digest = ?", (pack.object_digest,))
     db.execute(
         "INSERT INTO launch_pack (version_id, application, bubble_id, object_digest, object_size, pages,"
-        " unresolved, profile_digest, rules, considered, built) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+        " unresolved, profile_digest, rules, considered, built, window_size)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
         " ON CONFLICT (version_id, application) DO UPDATE SET profile_digest = excluded.profile_digest,"
-        " rules = excluded.rules, considered = excluded.considered, built = excluded.built",
+        " rules = excluded.rules, considered = excluded.considered, built = excluded.built,"
+        " window_size = excluded.window_size",
         (
             pack.version_id,
             pack.application,
@@ -213,6 +216,7 @@ def put_pack(db: sqlite3.Connection, pack: StoredPack, *, retired_until: int) ->
             pack.rules,
             pack.considered,
             pack.built,
+            pack.window_size,
         ),
     )
     return True
