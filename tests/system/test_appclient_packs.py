@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -37,8 +38,11 @@ def head_of(path: Path) -> Package:
     return parser.package
 
 
-def profile_of(runtime: Path, probe: Path) -> bytes:
-    """Return a profile of launches that read the shell, its libraries, small files and some of the large."""
+def profile_of(runtime: Path, probe: Path, *, small_behind: bool = False) -> bytes:
+    """Return a profile of launches that read the shell, its libraries, small files and some of the large.
+
+    With `small_behind` the small files are read after the window.
+    """
     packages = [head_of(runtime), head_of(probe)]
     contents: list[ProfileContent] = []
     touches: list[Touch] = []
@@ -52,6 +56,12 @@ def profile_of(runtime: Path, probe: Path) -> bytes:
             pages = -(-size // PAGE_SIZE)
             runs = [(0, 20), (MIDDLE, 20)] if path == LARGE else [(0, pages)]
             touches += [Touch(len(contents) - 1, first, count, 1, 0) for first, count in runs]
+    late = [
+        touch
+        for touch in touches
+        if small_behind and contents[touch.content].path.startswith(b"usr/share/probe/small/")
+    ]
+    touches = [*(touch for touch in touches if touch not in late), *late]
     known = {content.content_id: content for content in contents}
     assert len(known) == len(contents)
     profile = LaunchProfile(
@@ -60,7 +70,7 @@ def profile_of(runtime: Path, probe: Path) -> bytes:
         (ProfileRun("by hand", 100),),
         tuple(contents),
         tuple(touches),
-        len(touches),
+        len(touches) - len(late),
     )
     return encode_profiles(PackageProfiles(packages[-1].version_id, (profile,)))
 
@@ -156,6 +166,41 @@ def test_a_miss_behind_the_pack_brings_the_blocks_around_it(stage: ClientStage) 
     ]
     tally = stage.tally()
     assert tally["blocks_ahead"] >= 1, tally
+
+
+@pytest.fixture
+def small_behind(stage: ClientStage) -> Iterator[None]:
+    """The small files are behind the window in the launch pack."""
+    runtime, probe = (next(stage.folder.glob(f"{name}*.ovp")) for name in ("little", "probe"))
+    profile = probe.with_suffix(".profile")
+    for late in (True, False):
+        profile.write_bytes(profile_of(runtime, probe, small_behind=late))
+        stage.server.command("import", profile)
+        stage.server.command("packs", "build")
+        if late:
+            yield
+
+
+READ_LARGE, READ_SMALL = READ_TOUCHED.rsplit("; ", 1)
+
+
+@pytest.mark.usefixtures("small_behind")
+def test_what_is_behind_the_window_comes_when_the_launch_is_over(stage: ClientStage) -> None:
+    assert read(stage, f"{READ_LARGE}; sleep 5; {READ_SMALL}") == expected()
+    tally = stage.tally()
+    assert tally["faults_served"] == tally["faults_packed"], tally
+    assert ready(stage)
+
+
+@pytest.mark.usefixtures("small_behind")
+def test_what_is_behind_the_window_comes_at_once_if_it_is_asked_for(stage: ClientStage) -> None:
+    began = time.monotonic()
+    small = f"cd /usr/share/probe; {READ_SMALL}"
+    assert read(stage, f"{small}; sleep 0.7; {READ_LARGE}") == [expected()[2], *expected()[:2]]
+    wait_until(lambda: ready(stage), what="the pack is noted as complete")
+    tally = stage.tally()
+    assert 0 < tally["faults_served"] - tally["faults_packed"] < 45, tally
+    assert tally["pages_packed"] > 50, (tally, time.monotonic() - began)
 
 
 def test_a_second_launch_asks_for_nothing(stage: ClientStage) -> None:
