@@ -24,7 +24,10 @@ from packageformat.layout import RoughLayout
 _log = logging.getLogger(__name__)
 
 AROUND_BYTES = 96 << 10
-"""Stored bytes fetched along before a block, and as many behind it; of its file only."""
+"""Stored bytes fetched along before a block, and as many behind it; of its file only. A third of it in a file
+of more than LARGE_FILE bytes: what a launch misses of firefox's libxul (150 MB) lies further apart."""
+
+LARGE_FILE = 8 << 20
 
 SMALL_FILE = 1 << 20
 """Of a file of up to so many bytes (a font), all of it is fetched along."""
@@ -136,7 +139,8 @@ def _around(
     """Give the frames behind, and those before, the frame of a block: of its file alone, and not here yet."""
     frame = layout.frame_of[block]
     entry, _, _ = layer.file_of(block)
-    most = SMALL_FILE if layer.tree.file_size(entry) <= SMALL_FILE else AROUND_BYTES
+    whole = layer.tree.file_size(entry)
+    most = SMALL_FILE if whole <= SMALL_FILE else AROUND_BYTES if whole <= LARGE_FILE else AROUND_BYTES // 3
     for step in (1, -1):
         run: list[int] = []
         size = 0
