@@ -31,7 +31,7 @@ ANSWER_MAX = 8 << 20
 """Bytes of any answer but an object's."""
 
 WARM = 4
-"""Connections kept open between launches: pack, language pack, and the outlines of two packages."""
+"""Connections kept open between launches: for the stream, and for faults and layouts beside it."""
 
 CONNECTIONS = 10
 """Connections to the server, kept alive."""

@@ -243,15 +243,7 @@ def _read(file: Path, version: bytes, signin: SignIn) -> Head:
     if file.suffix == ".head":
         package = workflow.accept_stored_head(data, version, signin)
         _, size = front_extent(package.header)
-        outline = Outline(
-            package.header,
-            package.manifest,
-            package.manifest_bytes,
-            package.version_id,
-            package.signature,
-            package.tree,
-        )
-        return Head(outline, data[HEADER_SIZE : HEADER_SIZE + size], digest, package)
+        return Head(package.outline, data[HEADER_SIZE : HEADER_SIZE + size], digest, package)
     outline = workflow.accept_stored_front(data, version, signin)
     return Head(outline, data[HEADER_SIZE:], digest)
 

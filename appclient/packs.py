@@ -42,7 +42,6 @@ from appclient.statistics import Tally
 from appclient.updating import Updates
 from packageformat.errors import MillstreamError
 from packageformat.launchpack import (
-    LANGUAGE_MARK,
     PREAMBLE_SIZE,
     MissingHashesError,
     PackReader,
@@ -175,8 +174,7 @@ class LaunchPacks:
         for reference in references:
             key = (bubble, reference.application)
             if key not in self._packs:
-                beside = LANGUAGE_MARK in reference.application
-                pack = Pack(bubble, reference, tally, loop.create_future(), beside, began=time.monotonic())
+                pack = Pack(bubble, reference, tally, loop.create_future(), began=time.monotonic())
                 self._packs[key] = pack
                 packs.append(pack)
         way = _Way(door, origin, layers_of)

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from appclient.layer import Layer
 from appclient.statistics import Tally
 from bubble.viewimage import ENTRY_BITS
-from packageformat.launchpack import BlockPages, MissingHashesError, PackReader
+from packageformat.launchpack import BlockPages, MissingHashesError, PackReader, is_language_pack
 from packageformat.limits import DIGEST_SIZE
 from packageformat.packdirectory import PackDirectory
 from packageformat.pointer import PackReference
@@ -33,7 +33,6 @@ class Pack:
     reference: PackReference
     tally: Tally
     directory: asyncio.Future[bool]
-    beside: bool = False  # a language's
     reader: PackReader | None = None
     layers: tuple[Layer, ...] = ()
     frames_of: dict[tuple[bytes, int], list[tuple[int, int]]] = field(default_factory=dict)
@@ -46,6 +45,11 @@ class Pack:
     resting: bool = False  # its window's part is here, the rest waits for the launch to end
     called: int = 0  # faults for pages of the rest meanwhile
     call: asyncio.Event = field(default_factory=asyncio.Event)  # enough of them
+
+    @property
+    def beside(self) -> bool:
+        """Whether it is a language's, beside the launch pack itself."""
+        return is_language_pack(self.reference.application)
 
     @property
     def wanted(self) -> list[int]:

@@ -44,7 +44,7 @@ from appclient.wire import Message
 from bubble.cachefile import CacheFolder
 from bubble.spec import encode_spec
 from packageformat.errors import MillstreamError
-from packageformat.launchpack import LANGUAGE_MARK, language_of, language_pack
+from packageformat.launchpack import is_language_pack, language_of, language_pack
 from packageformat.limits import PAGES_A_BLOCK
 from packageformat.package import Package
 from packageformat.pointer import PackReference
@@ -316,7 +316,7 @@ class Service:
 
     def _pack_is_here(self, bubble: bytes, reference: PackReference) -> None:
         self._bubbles.note_pack(bubble, reference.application, reference.object_digest)
-        if LANGUAGE_MARK not in reference.application:
+        if not is_language_pack(reference.application):
             self._later(self._complete_stack(bubble))
 
     async def _complete_stack(self, bubble: bytes) -> None:

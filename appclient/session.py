@@ -215,10 +215,9 @@ class Session:
                 envelope = _base64(item["pointer"])
                 pointer = workflow.accept_pointer(envelope, version, self.signin, self._seen, now)
                 path = _object_path(item["url"], pointer.object_digest)
-                packs = _pack_paths(pointer, item.get("packs"))
+                packs, windows = _packs(pointer, item.get("packs"))
                 deltas = _deltas(item.get("deltas"), have)
                 spoken = _language_packs(item.get("language_packs"), packs)
-                windows = _windows(pointer, item.get("packs"))
                 expires = whole_number(item["expires"])
                 found[version] = Origin(pointer, path, expires, packs, windows, deltas, spoken)
         except (KeyError, TypeError, ValueError) as error:
@@ -305,28 +304,23 @@ def _object_path(url: object, digest: bytes) -> str:
     return url
 
 
-def _pack_paths(pointer: Pointer, told: object) -> dict[bytes, str]:
-    """Return the URL of each launch pack that the signed pointer names; what else is told is left alone."""
+def _packs(pointer: Pointer, told: object) -> tuple[dict[bytes, str], dict[bytes, int]]:
+    """Return what an answer tells of each launch pack that the signed pointer names; the rest is left alone.
+
+    Returns:
+        URLs, and bytes that lead to the window where that is told, both by digest.
+    """
     paths: dict[bytes, str] = {}
-    if isinstance(told, list):
-        named = {(pack.application, pack.bubble_id.hex()): pack.object_digest for pack in pointer.packs}
-        for item in told[: len(pointer.packs)]:
-            digest = named.get((item["application"], item["bubble_id"]))
-            if digest is not None:
-                paths[digest] = _object_path(item["url"], digest)
-    return paths
-
-
-def _windows(pointer: Pointer, told: object) -> dict[bytes, int]:
-    """Return how many bytes of each launch pack lead to the window, where that is told."""
     windows: dict[bytes, int] = {}
     if isinstance(told, list):
         named = {(pack.application, pack.bubble_id.hex()): pack for pack in pointer.packs}
         for item in told[: len(pointer.packs)]:
             pack = named.get((item["application"], item["bubble_id"]))
-            if pack is not None and "window_size" in item:
-                windows[pack.object_digest] = min(whole_number(item["window_size"]), pack.object_size)
-    return windows
+            if pack is not None:
+                paths[pack.object_digest] = _object_path(item["url"], pack.object_digest)
+                if "window_size" in item:
+                    windows[pack.object_digest] = min(whole_number(item["window_size"]), pack.object_size)
+    return paths, windows
 
 
 def _language_packs(told: object, paths: dict[bytes, str]) -> tuple[PackReference, ...]:

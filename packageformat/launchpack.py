@@ -393,6 +393,11 @@ def language_pack(application: str, language: str) -> str:
     return f"{application}{LANGUAGE_MARK}{language}"
 
 
+def is_language_pack(application: str) -> bool:
+    """Return whether what a pack is named after is a language's, not an application's."""
+    return LANGUAGE_MARK in application
+
+
 def directory_end(preamble: bytes) -> int:
     """Return how many bytes of a pack its preamble and directory are.
 

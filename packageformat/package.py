@@ -73,6 +73,13 @@ class Package:
     block_ids: bytes
     layout: Layout
 
+    @property
+    def outline(self) -> Outline:
+        """What of it a launch begins with."""
+        return Outline(
+            self.header, self.manifest, self.manifest_bytes, self.version_id, self.signature, self.tree
+        )
+
     def frame_extent(self, frame: int) -> tuple[int, int]:
         """Return a frame's offset in the file and its size there, in bytes."""
         offset, size = self.layout.place(frame)

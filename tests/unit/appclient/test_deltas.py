@@ -20,7 +20,6 @@ from packageformat.errors import CorruptBlockError, FormatError
 from packageformat.hashing import page_hashes
 from packageformat.launchpack import BlockPages
 from packageformat.limits import BLOCK_SIZE, PAGE_SIZE
-from packageformat.package import Outline
 from tests.packagefiles import PackageFile, open_package
 from tests.packages import build_package
 
@@ -59,15 +58,7 @@ class Version:
         ids = folder / f"ids-{number}"
         make_table(ids, package.tree.block_count)
         write_ids(ids, {0: package.block_ids})
-        outline = Outline(
-            package.header,
-            package.manifest,
-            package.manifest_bytes,
-            package.version_id,
-            package.signature,
-            package.tree,
-        )
-        head = Head(outline, b"", sha256(built.path.read_bytes()).digest(), package)
+        head = Head(package.outline, b"", sha256(built.path.read_bytes()).digest(), package)
         self.layer = Layer(head, cache, LayerFiles(package.version_id, folder / "no-image", ids))
 
     @property

@@ -21,10 +21,10 @@ from appclient.updating import Updates
 from bubble.cachefile import CacheFolder
 from packageformat.launchpack import PackReader, PackSource, build_pack, directory_end
 from packageformat.limits import BLOCK_SIZE, PAGE_SIZE
-from packageformat.package import Outline, front_extent
+from packageformat.package import front_extent
 from packageformat.packdirectory import PackExtent
 from packageformat.pointer import PackReference
-from tests.packages import BuiltPackage, build_package, open_package
+from tests.packages import build_package, open_package
 
 BLOCKS = 3
 
@@ -59,27 +59,14 @@ class _Ground:
         await self.packs._receive(self.pack, _Line(), stream, frames)
 
 
-def _outline(built: BuiltPackage) -> tuple[Outline, bytes]:
-    package = open_package(built.path).package
-    outline = Outline(
-        package.header,
-        package.manifest,
-        package.manifest_bytes,
-        package.version_id,
-        package.signature,
-        package.tree,
-    )
-    start, size = front_extent(package.header)
-    return outline, built.path.read_bytes()[start : start + size]
-
-
 @pytest.fixture
 def ground(tmp_path: Path) -> _Ground:
     """A pack of three blocks: frame 0 has the first page of each, frame 1 the others of the first, ..."""
     plain = secrets.token_bytes(BLOCKS * BLOCK_SIZE)
     built = build_package(tmp_path, "app", {"usr/lib/large": plain})
     package = open_package(built.path).package
-    outline, front = _outline(built)
+    start, size = front_extent(package.header)
+    front = built.path.read_bytes()[start : start + size]
     source = PackSource(package.version_id, package.tree, package.block_ids)
     firsts = [PackExtent(0, block, 0, 1) for block in range(BLOCKS)]
     rests = [PackExtent(0, block, 1, 15) for block in range(BLOCKS)]
@@ -92,7 +79,7 @@ def ground(tmp_path: Path) -> _Ground:
         class_of=lambda extent: extent.block + 1 if extent.first_page else 0,
     )
     heads = Heads(tmp_path / "versions")
-    head = Head(outline, front, bytes(32))
+    head = Head(package.outline, front, bytes(32))
     heads._store(head)
     layer = Layer(head, CacheFolder(tmp_path / "cache"), heads.files_of(package.version_id))
     told: list[tuple[int, int, int]] = []
