@@ -89,6 +89,7 @@ class Agent:
                     self._folders.supplier_socket, self._service.image_of, self._service
                 ) as views:
                     self._service.tell = views.tell
+                    self._service.soon = views.expect
                     tasks.create_task(self._keep_house(views))
                     with suppress(FileNotFoundError):
                         place.unlink()

@@ -31,6 +31,7 @@ from appclient.packwork import (
     Came,
     Pack,
     came_of,
+    files_of,
     frames_here,
     learn,
     pages_of_pack,
@@ -103,6 +104,7 @@ class LaunchPacks:
         writer: Executor,
         complete: Callable[[bytes], Awaitable[Layer]],
         tell: Callable[[bytes, Came], None],
+        soon: Callable[[bytes, Sequence[int]], None],
         updates: Updates,
         done: Callable[[bytes, PackReference], None],
         held: Callable[[bytes, PackReference, Mapping[tuple[bytes, int], int]], None],
@@ -113,6 +115,7 @@ class LaunchPacks:
             writer: one thread, which unpacks frames and writes the cache.
             complete: returns the layer of a version with the rest of its head.
             tell: tells the views of a bubble what has come.
+            soon: tells them of which files something is coming, by node, in order.
             updates: brings what an older version and a delta give.
             done: is told that a pack is in the cache, all of it.
             held: is told at the end which pages of a pack were to be brought, by version and block, if its
@@ -121,6 +124,7 @@ class LaunchPacks:
         self._writer = writer
         self._complete = complete
         self._tell = tell
+        self._soon = soon
         self._updates = updates
         self._done = done
         self._held = held
@@ -432,6 +436,7 @@ class LaunchPacks:
         while len(self._opened) > _OPENED_MAX:
             self._opened.popitem(last=False)
         pack.directory.set_result(True)
+        self._soon(pack.bubble, await loop.run_in_executor(self._writer, files_of, pack))
         return reader
 
     def pages_of(self, bubble: bytes, version: bytes, block: int) -> tuple[bool, int]:

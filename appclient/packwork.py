@@ -170,6 +170,16 @@ def write_frame(pack: Pack, frame: int, part: bytes) -> Came:
     return came
 
 
+def files_of(pack: Pack) -> list[int]:
+    """Return the files that the frames to be brought now hold pages of, as views number them, in order."""
+    assert pack.reader is not None and pack.reader.directory is not None
+    frames = pack.reader.directory.frames
+    blocks = dict.fromkeys(
+        (extent.layer, extent.block) for frame in pack.wanted for extent in frames[frame].extents
+    )
+    return list(dict.fromkeys(came_of(layer, pack.layers[layer], block, 0)[0] for layer, block in blocks))
+
+
 def came_of(number: int, layer: Layer, block: int, pages: int) -> tuple[int, int, int]:
     """Return what a view is told of pages of a block: the file's node, the block in it, the pages."""
     entry, in_file, _ = layer.file_of(block)

@@ -10,7 +10,7 @@ import asyncio
 import logging
 import os
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from contextvars import ContextVar
@@ -81,6 +81,7 @@ class Service:
         self._cache = CacheFolder(folders.cache)
         self._maintaining = asyncio.Lock()
         self.tell: Callable[[bytes, Came], None] = lambda bubble, came: None
+        self.soon: Callable[[bytes, Sequence[int]], None] = lambda bubble, contents: None
         self.updates = Updates(
             complete=self._bubbles.complete,
             origin_of=lambda version: self.fetching.known_origin(version),
@@ -92,6 +93,7 @@ class Service:
             updates=self.updates,
             complete=self._bubbles.complete,
             tell=lambda bubble, came: self.tell(bubble, came),
+            soon=lambda bubble, contents: self.soon(bubble, contents),
             done=self._pack_is_here,
             held=lambda bubble, reference, pages: self.background.pack_held(
                 bubble, reference.application, pages

@@ -8,6 +8,7 @@ Nothing of an application's ever runs here.
 
 from __future__ import annotations
 
+import _thread
 import array
 import fcntl
 import json
@@ -22,7 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bubble import fuse, namespaces
+from bubble import acquaintance, fuse, namespaces
 from bubble.mountplace import open_real, pin
 
 LOCK_PATIENCE = 0.02
@@ -240,9 +241,14 @@ def _keep(task: KeeperTask, door: socket.socket) -> None:
             poll.register(process, select.POLLIN)
             poll.register(door.fileno(), select.POLLIN)
             for number, _ in poll.poll():
-                if number == door.fileno() and not door.recv(1):
+                if number != door.fileno():
+                    continue
+                word, descriptors, _, _ = socket.recv_fds(door, 1, 1)
+                if not word:
                     _log("the view has died: the bubble ends")
                     return  # the record stays: the next start sweeps up by it
+                for names in descriptors:  # a thread: a child would be an inhabitant, which it waits for
+                    _thread.start_new_thread(acquaintance.meet, (names, str(Path(task.folder) / "view")))
         finally:
             os.close(process)
 

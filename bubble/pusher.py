@@ -8,9 +8,11 @@ anything else is.
 
 from __future__ import annotations
 
+import errno
 import os
 import queue
 import threading
+import time
 
 from bubble import fuse
 
@@ -19,6 +21,10 @@ QUEUE_BYTES_MAX = 64 << 20
 
 PIECE = 1 << 17
 """Bytes of one store: with larger ones some pages were read again (FACTS)."""
+
+TRIES = 4
+TRY_AGAIN_SECONDS = 0.002
+"""A file that the view has just told the kernel of is not known before the look-up that asked has gone on."""
 
 
 class Pusher:
@@ -31,7 +37,7 @@ class Pusher:
             device: the descriptor of /dev/fuse.
         """
         self._device = device
-        self._queue: queue.SimpleQueue[tuple[int, int, bytes] | None] = queue.SimpleQueue()
+        self._queue: queue.SimpleQueue[tuple[int, int, bytes, int] | None] = queue.SimpleQueue()
         self._waiting = 0  # bytes; counted by both threads, each for itself
         self._done = 0
         self._thread: threading.Thread | None = None
@@ -47,7 +53,7 @@ class Pusher:
         for start in range(0, len(data), PIECE):
             piece = data[start : start + PIECE] if len(data) > PIECE else data
             self._waiting += len(piece)
-            self._queue.put((node, offset + start, piece))
+            self._queue.put((node, offset + start, piece, 1))
         return True
 
     def end(self) -> None:
@@ -57,11 +63,16 @@ class Pusher:
 
     def _work(self) -> None:
         while (item := self._queue.get()) is not None:
-            node, offset, data = item
+            node, offset, data, tries = item
             try:
                 os.writev(self._device, (fuse.store_head(node, offset, len(data)), data))
-            except OSError:
-                pass  # unknown to the kernel, or unmounted: it will be read, or nobody can
+            except OSError as error:
+                if error.errno == errno.ENOENT and tries < TRIES:
+                    if self._queue.empty():
+                        time.sleep(TRY_AGAIN_SECONDS)
+                    self._queue.put((node, offset, data, tries + 1))
+                    continue
+                # unknown to the kernel, or unmounted: it will be read, or nobody can
             else:
                 self.pages += -(-len(data) // 4096)
             self._done += len(data)

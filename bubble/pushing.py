@@ -2,12 +2,18 @@
 
 A view whose cache is not whole asks the kernel to read single pages only, because a page more than the
 application wants could be one that must come from the network. What is here already is pushed instead, so
-that a file costs one request and not one for each page.
+that a file costs one request and not one for each page. Of a file that a launch pack holds (`expect`)
+everything is pushed, from the moment on at which the kernel knows the file (`met`).
+
+Nothing is pushed at once: reading and verifying a large run takes milliseconds, in which readers would wait.
+It joins a backlog, of which the view does a slice (`work`) whenever nobody asks for anything.
 """
 
 from __future__ import annotations
 
 from array import array
+from collections import deque
+from collections.abc import Iterable, Mapping
 
 from bubble.contentstore import ContentStore
 from bubble.pusher import Pusher
@@ -19,6 +25,9 @@ FIRST_BEFORE, FIRST_AFTER = 64, 448
 BEFORE, AFTER = 8, 56
 """Pages around any later one: 256 KiB in all."""
 
+SLICE = 64
+"""Pages of one slice of the backlog: 256 KiB take two milliseconds to read and to verify."""
+
 
 class Pushing:
     """Decides for one view. Remembers what the kernel was given, so that nothing is given twice."""
@@ -27,37 +36,89 @@ class Pushing:
         self._store = store
         self._pusher = pusher
         self._given: dict[int, array[int]] = {}  # for each file in use and block: bit n, page n
+        self._expected: set[int] = set()  # files that a pack holds
+        self._met: set[int] = set()  # nodes that the kernel knows
+        self._backlog: deque[tuple[int, int, int]] = deque()  # file, first page, count
 
     @property
     def pages(self) -> int:
         """How many pages the kernel has taken."""
         return self._pusher.pages
 
+    @property
+    def has_work(self) -> bool:
+        """Whether there is a backlog."""
+        return bool(self._backlog)
+
+    def expect(self, contents: Iterable[int]) -> None:
+        """Push all pages of these files, once the kernel knows them."""
+        for content in contents:
+            self._expected.add(content)
+            if content in self._met:
+                self._begin(content)
+
+    def met(self, node: int) -> None:
+        """Note that the kernel is being told of a node, as the view's image numbers them."""
+        self._met.add(node)
+        if node in self._expected:
+            self._begin(node)
+
     def read(self, content: int, offset: int, size: int) -> None:
-        """Push what lies around a read that was just answered."""
+        """Push what lies around a read that was just answered, before anything else."""
         first, last = offset // PAGE_SIZE, (offset + max(size, 1) - 1) // PAGE_SIZE
         given = self._given.get(content)
         if given is None:
-            given = self._given[content] = array("H", bytes(2 * self._store.block_count(content)))
+            given = self._use(content)
             start, end = max(0, first - FIRST_BEFORE), last + FIRST_AFTER
         else:
             start, end = max(0, first - BEFORE), last + AFTER
         for page in range(first, min(last + 1, PAGES_A_BLOCK * len(given))):
             given[page // PAGES_A_BLOCK] |= 1 << page % PAGES_A_BLOCK  # read: the kernel has it
-        for run, count in self._store.present(content, start, end - start):
-            self._push(content, given, run, count)
+        self._backlog.appendleft((content, start, end - start))
 
-    def came(self, content: int, block: int, pages: int) -> None:
-        """Push pages that have just come, if the file is in use."""
+    def came(self, content: int, blocks: Mapping[int, int]) -> None:
+        """Push pages that have just come (by block: bit n, page n), if the file is in use."""
         given = self._given.get(content)
-        if given is None or block >= len(given) or not pages & ~given[block]:
+        if given is None:
             return
-        for run, count in self._store.present(content, block * PAGES_A_BLOCK, PAGES_A_BLOCK):
-            self._push(content, given, run, count)
+        first = count = 0
+        for block in sorted(blocks):
+            if block >= len(given) or not blocks[block] & ~given[block]:
+                continue
+            if count and block == (first + count) // PAGES_A_BLOCK:
+                count += PAGES_A_BLOCK
+                continue
+            if count:
+                self._backlog.append((content, first, count))
+            first, count = block * PAGES_A_BLOCK, PAGES_A_BLOCK
+        if count:
+            self._backlog.append((content, first, count))
 
-    def _push(self, content: int, given: array[int], first: int, count: int) -> None:
-        """Push a run of pages that are here, less those that were given before."""
+    def work(self) -> None:
+        """Push a slice of the backlog."""
+        pages = SLICE
+        while self._backlog and pages > 0:
+            content, first, count = self._backlog.popleft()
+            if count > pages:
+                self._backlog.appendleft((content, first + pages, count - pages))
+                count = pages
+            given = self._given[content]
+            for run, length in self._store.present(content, first, count):
+                pages -= self._push(content, given, run, length)
+            pages -= 1  # looking costs something, too
+
+    def _begin(self, content: int) -> None:
+        if content not in self._given:
+            self._backlog.append((content, 0, PAGES_A_BLOCK * len(self._use(content))))
+
+    def _use(self, content: int) -> array[int]:
+        given = self._given[content] = array("H", bytes(2 * self._store.block_count(content)))
+        return given
+
+    def _push(self, content: int, given: array[int], first: int, count: int) -> int:
+        """Push a run of pages that are here, less those that were given before; return how many."""
         page, end = first, first + count
+        pushed = 0
         while page < end:
             while page < end and given[page // PAGES_A_BLOCK] >> page % PAGES_A_BLOCK & 1:
                 page += 1
@@ -65,9 +126,11 @@ class Pushing:
             while page < end and not given[page // PAGES_A_BLOCK] >> page % PAGES_A_BLOCK & 1:
                 page += 1
             if start == page:
-                return
+                break
             data = self._store.read(content, start * PAGE_SIZE, (page - start) * PAGE_SIZE)
             if not data or not self._pusher.push(content + 1, start * PAGE_SIZE, data):
-                return
+                break
             for one in range(start, start + -(-len(data) // PAGE_SIZE)):
                 given[one // PAGES_A_BLOCK] |= 1 << one % PAGES_A_BLOCK
+            pushed += -(-len(data) // PAGE_SIZE)
+        return pushed

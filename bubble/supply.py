@@ -13,6 +13,7 @@ import asyncio
 import errno
 import logging
 import socket
+from collections import OrderedDict
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
@@ -23,6 +24,9 @@ from bubble.viewimage import ViewImage, load
 from packageformat.errors import FormatError, MillstreamError
 
 _log = logging.getLogger(__name__)
+
+_EXPECTED_MAX = 16
+"""Bubbles without a view for which is remembered what the view is to hear."""
 
 ImageOf = Callable[[bytes], "ViewImage | Path | Awaitable[ViewImage | Path]"]
 
@@ -60,6 +64,7 @@ class ViewServer:
         self._tasks = tasks
         self._on_their_way: dict[tuple[bytes, int, int], asyncio.Task[int]] = {}
         self._writers: dict[asyncio.StreamWriter, bytes] = {}  # and whose view it is
+        self._expected: OrderedDict[bytes, bytes] = OrderedDict()  # what views hear that do not run yet
         self.views = 0  # connected now
         self.needs = 0  # blocks asked for since the start
         self.damages = 0  # blocks reported damaged since the start
@@ -73,6 +78,7 @@ class ViewServer:
             if hello.word is not Word.HELLO:
                 raise FormatError(f"a view that begins with {hello.word.name}")
             self._writers[writer] = hello.digest
+            writer.write(self._expected.pop(hello.digest, b""))
             image = await self._known_image(hello.digest)
             while True:
                 message = decode_message(await reader.readexactly(SIZE))
@@ -97,16 +103,35 @@ class ViewServer:
             bubble: its id.
             came: content (a node of its view), block, and pages of it.
         """
+        if bubble in self._writers.values():
+            self._say(
+                bubble,
+                b"".join(
+                    encode_message(Message(Word.CAME, content=content, block=block, pages=pages))
+                    for content, block, pages in came
+                ),
+            )
+
+    def expect(self, bubble: bytes, contents: Iterable[int]) -> None:
+        """Tell the view of a bubble which files pages are on their way for; one that is just starting, too.
+
+        Args:
+            bubble: its id.
+            contents: nodes of its view, in the order in which they are wanted.
+        """
+        data = b"".join(encode_message(Message(Word.SOON, content=content)) for content in contents)
+        if not self._say(bubble, data):
+            self._expected[bubble] = self._expected.pop(bubble, b"") + data
+            while len(self._expected) > _EXPECTED_MAX:
+                self._expected.popitem(last=False)
+
+    def _say(self, bubble: bytes, data: bytes) -> bool:
+        """Send messages to the views of a bubble; return whether there is one."""
         writers = [writer for writer, digest in self._writers.items() if digest == bubble]
-        if not writers:
-            return
-        data = b"".join(
-            encode_message(Message(Word.CAME, content=content, block=block, pages=pages))
-            for content, block, pages in came
-        )
         for writer in writers:
             with suppress(ConnectionError, RuntimeError):
                 writer.write(data)
+        return bool(writers)
 
     async def hang_up(self) -> None:
         """Close the connection of every view."""

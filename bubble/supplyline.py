@@ -37,6 +37,9 @@ SILENCE_MAX = 120.0
 
 _RECEIVE = 1 << 16
 
+_UNASKED = (Word.CAME, Word.SOON)
+"""What a supplier says by itself."""
+
 
 class SupplyLine:
     """Asks the supplier for blocks. Connects when something is needed, again and again while it is.
@@ -96,6 +99,11 @@ class SupplyLine:
         elif now >= self._retry_at and not self._connect(now):
             self._postpone(now)
 
+    def meet(self, now: float) -> None:
+        """Connect if a supplier listens: it may have things to tell before anything is needed."""
+        if self._socket is None:
+            self._connect(now, start=False)
+
     def wait(self, now: float) -> float | None:
         """Return how many seconds `tick` may be left alone; None: for ever."""
         if not self._needs:
@@ -143,12 +151,12 @@ class SupplyLine:
                 self._lose(now)
                 return
             del self._inward[:SIZE]
-            if message.word not in (Word.HAVE, Word.FAILED, Word.CAME):
+            if message.word not in (Word.HAVE, Word.FAILED, *_UNASKED):
                 continue
             self._quiet_since = now
             key = (message.content, message.block)
             need = self._needs.get(key)
-            if need is None and message.word is not Word.CAME:
+            if need is None and message.word not in _UNASKED:
                 continue
             if need is not None and (message.word is Word.FAILED or not need.pages & ~message.pages):
                 del self._needs[key]
@@ -168,13 +176,14 @@ class SupplyLine:
         self._inward.clear()
         self._outward.clear()
 
-    def _connect(self, now: float) -> bool:
+    def _connect(self, now: float, *, start: bool = True) -> bool:
         door = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
         try:
             door.connect(str(self._place))
         except OSError as error:
             door.close()
-            self._start_supplier(now, error)
+            if start:
+                self._start_supplier(now, error)
             return False
         self._socket = door
         self._quiet_since = now

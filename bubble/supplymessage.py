@@ -5,6 +5,7 @@
                        DAMAGED  content, block, pages: the cache's are wrong; forget them, bring them again
     supplier -> view   HAVE     content, block, pages: they are in the cache now, and answer a NEED
                        CAME     content, block, pages: they are in the cache now, though nobody has asked
+                       SOON     content: pages of it are on their way; the kernel should know the file
                        FAILED   content, block, error: an errno for whoever waits
 
 A content is a file of the view, by its node; pages are bits, bit n for page n of the block.
@@ -35,6 +36,7 @@ class Word(IntEnum):
     HAVE = 4
     FAILED = 5
     CAME = 6
+    SOON = 7
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,13 +19,14 @@ import struct
 import sys
 import time
 import traceback
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
 from bubble import fuse, runtimefolder
+from bubble.acquaintance import introduce
 from bubble.cachefile import CacheFolder
 from bubble.contentstore import ContentStore, Lack
 from bubble.fuse import Opcode
@@ -92,16 +93,18 @@ class View:
         uid: int,
         gid: int,
         pusher: Pusher | None = None,
+        introduce: Callable[[Iterable[bytes]], bool] = lambda _: False,
     ) -> None:
         self._image = image
         self._store = store
         self._line = line
         self._device = device
-        self._files = ViewFiles(image, uid, gid)
         self._trace = Trace.from_environment()
         self._reads: dict[int, _Read] = {}
         self._attempts: dict[tuple[int, int], int] = {}
         self._pushing = Pushing(store, pusher) if pusher is not None else None
+        self._introduce = introduce
+        self._files = ViewFiles(image, uid, gid, self._pushing.met if self._pushing is not None else None)
         self.requests = [0] * 64
         self.read_bytes = 0
         self.waits = 0  # reads that had to wait
@@ -130,7 +133,10 @@ class View:
                 if want is not None:
                     poll.register(*want)
                 watched = want
-            ready = poll.poll(self._patience())
+            pushing = self._pushing is not None and self._pushing.has_work
+            ready = poll.poll(0 if pushing else self._patience())
+            if pushing and not ready:
+                self._push_on()
             for number, events in ready:
                 if number == device:
                     try:
@@ -201,15 +207,15 @@ class View:
             answer = fuse.failure(unique, errno.EIO)
         if answer:
             self._reply(answer)
-            if opcode == Opcode.READ and self._pushing is not None:
-                self._push_behind(request, node)
+            if opcode == Opcode.READ and self._pushing is not None and len(answer) > fuse.OUT.size:
+                _, offset, size = fuse.READ_IN.unpack_from(request, fuse.IN.size)
+                self._pushing.read(node - 1, offset, size)
         return True
 
-    def _push_behind(self, request: memoryview, node: int) -> None:
-        """Give the kernel what lies around a page that was just read; never the reader's trouble."""
-        _, offset, size = fuse.READ_IN.unpack_from(request, fuse.IN.size)
+    def _push_on(self) -> None:
+        """Give the kernel something of what waits to be pushed; never a reader's trouble."""
         try:
-            self._pushing.read(node - 1, offset, size)  # type: ignore[union-attr]
+            self._pushing.work()  # type: ignore[union-attr]
         except Exception:  # noqa: BLE001 - it will be read instead
             log(f"a bug in pushing: {traceback.format_exc().strip()!r}")
 
@@ -270,8 +276,13 @@ class View:
 
     def _arrived(self, messages: Iterable[Message]) -> None:
         """Go on with the reads that waited for what the supplier speaks of."""
+        came: dict[int, dict[int, int]] = {}
+        soon: list[int] = []
         for message in messages:
             content, block = message.content, message.block
+            if message.word is Word.SOON:
+                soon.append(content)
+                continue
             self._store.refresh(content)
             if message.word is Word.HAVE:
                 key = (content, block)
@@ -295,8 +306,29 @@ class View:
                 if not read.blocks:
                     del self._reads[read.unique]
                     self._go_on(read)
-            if self._pushing is not None and message.word is Word.CAME:
-                self._pushing.came(content, block, message.pages)
+            if message.word is Word.CAME:
+                blocks = came.setdefault(content, {})
+                blocks[block] = blocks.get(block, 0) | message.pages
+        if self._pushing is not None:
+            for content, blocks in came.items():
+                self._pushing.came(content, blocks)
+            if soon:
+                self._expect(soon)
+
+    def _expect(self, contents: Iterable[int]) -> None:
+        """Have the kernel know files of which pages are on their way, so that they can be pushed."""
+        assert self._pushing is not None
+        known = []
+        paths = []
+        for content in contents:
+            try:
+                paths.append(self._image.path(content))
+                known.append(content)
+            except IndexError:
+                log(f"the supplier speaks of a file {content} that there is not")
+        self._pushing.expect(known)
+        if not self._introduce(paths):
+            log("the keeper does not look up files ahead: they will be read instead")
 
     def _go_on(self, read: _Read) -> None:
         try:
@@ -420,19 +452,32 @@ def serve(task: ViewTask) -> int:
     return hold(
         device,
         resends=bool(init.features & fuse.Feature.HAS_RESEND) and "MILLSTREAM_NO_RESEND" not in os.environ,
-        serve=lambda died: _serve(task, image, device, pushes, died),
+        serve=lambda died: _serve(task, image, device, door, pushes, died),
         log=log,
     )
 
 
-def _serve(task: ViewTask, image: ViewImage, device: int, pushes: bool, died: int) -> int:
+def _serve(
+    task: ViewTask, image: ViewImage, device: int, door: socket.socket, pushes: bool, died: int
+) -> int:
     """Be the view of one bubble, to its end."""
     line = SupplyLine(Path(task.supplier), bytes.fromhex(task.bubble_id), task.supplier_restart)
     pusher = Pusher(device) if pushes else None
     try:
         store = ContentStore(image, CacheFolder(Path(task.cache)), _raise_descriptor_limit())
-        view = View(image, store, line, device, os.getuid(), os.getgid(), pusher)
+        view = View(
+            image,
+            store,
+            line,
+            device,
+            os.getuid(),
+            os.getgid(),
+            pusher,
+            lambda paths: introduce(door, paths),
+        )
         view.died = died
+        if pushes:
+            line.meet(time.monotonic())
         signal.signal(signal.SIGUSR1, lambda *_: _write_figures(view, task))
         view.run()
     except (MillstreamError, OSError) as error:

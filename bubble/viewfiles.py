@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
+from collections.abc import Callable
 
 from bubble import fuse
 from bubble.fuse import ATTRIBUTES, DIRECTORY_ENTRY, ENTRY, FOREVER, Opcode
@@ -22,9 +23,13 @@ class ViewFiles:
     Args of the constructor:
         image: what is shown.
         uid, gid: the owner of everything: packaged owners would be foreign to the user's namespace.
+        met: is called with each of the image's nodes that the kernel is about to be told of.
     """
 
-    def __init__(self, image: ViewImage, uid: int, gid: int) -> None:
+    def __init__(
+        self, image: ViewImage, uid: int, gid: int, met: Callable[[int], None] | None = None
+    ) -> None:
+        self._met = met
         self._image = image
         self._uid = uid
         self._gid = gid
@@ -101,6 +106,8 @@ class ViewFiles:
         return node - 1
 
     def _found(self, number: int) -> bytes:
+        if self._met is not None:
+            self._met(number)
         return ENTRY.pack(number + 1, 0, FOREVER, FOREVER, 0, 0) + self.attributes(number)
 
     def _lookup(self, node: int, name: bytes) -> bytes:

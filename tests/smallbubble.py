@@ -1,7 +1,7 @@
 """Small real packages made of this machine's own programs, a real supplier for them, and bubbles of both.
 
 Everything in the bubble runs as the ordinary user of tests/accounts.py. Run as a program, this module is
-the supplier:   python -m tests.smallbubble SOURCE.json SOCKET CACHE IMAGE
+the supplier:   python -m tests.smallbubble SOURCE.json SOCKET BUBBLE CACHE IMAGE
 """
 
 from __future__ import annotations
@@ -263,6 +263,7 @@ class Bubble:
             "tests.smallbubble",
             str(self.place / "source.json"),
             str(self.spec.supplier),
+            self.spec.bubble_id.hex(),
             str(self.spec.cache),
             str(self.spec.view_image),
             *options,
@@ -328,7 +329,9 @@ def contents_of(image: ViewImage, folder: int = ROOT) -> Iterator[Content]:
 
 
 class SourceSupplier:
-    """Brings blocks from the files that they were made of. Options: delay=SECONDS, refuse=PATH, log=FILE."""
+    """Brings blocks from the files that they were made of. Options: delay=SECONDS, refuse=PATH, log=FILE,
+    soon=PATH (it is in the cache from the start, and views hear of it before they ask).
+    """
 
     def __init__(
         self,
@@ -349,6 +352,8 @@ class SourceSupplier:
         self.refuse = options.get("refuse")
         self.damage = int(options.get("damage", "0"))
         self.record = Path(options["log"]) if "log" in options else None
+        self.image = image
+        self.soon = options.get("soon")
 
     async def bring(self, layer: bytes, block: int, pages: int, urgency: int) -> None:
         place, offset, size = self.source[layer.hex()][block]
@@ -372,19 +377,31 @@ class SourceSupplier:
         self.cache.create(name, content_size).forget_block(number)
 
 
-async def _supply(socket_path: Path, image: ViewImage, supplier: SourceSupplier) -> None:
-    async with serve_views(socket_path, lambda _: image, supplier):
+    async def bring_all(self, path: str) -> int:
+        """Have all of a file in the cache; return its node."""
+        node = self.image.find(path.encode())
+        assert node is not None, path
+        content = self.image.content(node)
+        for block in range(content.block_count):
+            await self.bring(content.layer, content.layer_first_block + block, 0, 0)
+        return node
+
+
+async def _supply(socket_path: Path, bubble: bytes, image: ViewImage, supplier: SourceSupplier) -> None:
+    soon = [] if supplier.soon is None else [await supplier.bring_all(supplier.soon)]
+    async with serve_views(socket_path, lambda _: image, supplier) as views:
+        views.expect(bubble, soon)
         await asyncio.Event().wait()
 
 
 def main() -> None:
-    source, socket_path, cache, image_path, *more = sys.argv[1:]
+    source, socket_path, bubble, cache, image_path, *more = sys.argv[1:]
     image = load(Path(image_path).read_bytes())
     blocks = json.loads(Path(source).read_text())
     options = dict(option.split("=", 1) for option in more)
     supplier = SourceSupplier(blocks, CacheFolder(Path(cache)), image, options)
     with contextlib.suppress(KeyboardInterrupt):
-        asyncio.run(_supply(Path(socket_path), image, supplier))
+        asyncio.run(_supply(Path(socket_path), bytes.fromhex(bubble), image, supplier))
 
 
 if __name__ == "__main__":

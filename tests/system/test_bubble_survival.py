@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -9,10 +10,11 @@ import time
 from collections.abc import Iterator
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from packageformat.limits import BLOCK_SIZE
+from packageformat.limits import BLOCK_SIZE, PAGE_SIZE
 from tests.accounts import Account, demonstration_account
 from tests.smallbubble import Bubble, Layer, Stand, small_system, stand
 
@@ -90,6 +92,40 @@ class Reader:
 
 def sum_of(number: int) -> str:
     return sha256(bytes([number]) + BIG).hexdigest()
+
+
+def test_what_is_announced_is_in_the_kernel_before_anybody_asks(place: Stand, account: Account) -> None:
+    layer = Layer()
+    large = BIG * 20  # more than the system's own libraries together
+    source = place.folder / "large"
+    source.write_bytes(large)
+    source.chmod(0o644)
+    layer.file("opt/some where/big", source)
+    bubble = place.bubble([small_system().build(), layer.build()], streamed=True)
+    figures = bubble.spec.state / "view.json"
+    pages = len(large) // PAGE_SIZE
+    with bubble.supplied("soon=opt/some where/big"):
+        reader = Reader(bubble)
+        view = one(account, "bubble.view")
+
+        def ask_figures() -> dict[str, Any]:
+            figures.unlink(missing_ok=True)
+            os.kill(view, signal.SIGUSR1)
+            while not figures.exists():
+                assert time.monotonic() < end
+                time.sleep(0.02)
+            return dict(json.loads(figures.read_text()))
+
+        end = time.monotonic() + 20
+        while (before := ask_figures())["pages_pushed"] < pages:
+            assert time.monotonic() < end, before
+            time.sleep(0.05)
+        assert reader.ask("read x < '/opt/some where/big'; sha256sum < '/opt/some where/big'").split()[0] == (
+            sha256(large).hexdigest()
+        )
+        after = ask_figures()
+        assert reader.end() == 0
+    assert after["read_bytes"] - before["read_bytes"] < len(large) / 2, "only the programs are read"
 
 
 def test_views_killed_in_reads_are_replaced_and_every_byte_is_right(bubble: Bubble, account: Account) -> None:

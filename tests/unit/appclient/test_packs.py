@@ -92,6 +92,7 @@ def ground(tmp_path: Path) -> _Ground:
         writer=writer,
         complete=never,
         tell=lambda _, came: told.extend(came),
+        soon=lambda *_: None,
         updates=Updates(complete=never, origin_of=lambda _: None, door=_Line, writer=writer),
         done=lambda *_: None,
         held=lambda *_: None,

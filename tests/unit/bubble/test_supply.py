@@ -211,6 +211,39 @@ async def test_a_server_that_ends_leaves_no_socket_and_hangs_up(tmp_path):
 # The view's own end
 
 
+async def test_a_view_hears_at_once_what_is_coming_also_what_was_said_before_it_began(tmp_path):
+    async with serving(tmp_path / "s", Recorder()) as server:
+        server.expect(BUBBLE, [ONE])
+        server.expect(b"another bubble's" * 2, [5])
+        server.expect(BUBBLE, [TWO])
+        asker = await Asker.connect(tmp_path / "s")
+        heard = [await asker.hear(), await asker.hear()]
+        assert heard == [Message(Word.SOON, content=ONE), Message(Word.SOON, content=TWO)]
+        server.expect(BUBBLE, [TWO, ONE])
+        heard = [await asker.hear(), await asker.hear()]
+        assert heard == [Message(Word.SOON, content=TWO), Message(Word.SOON, content=ONE)]
+        server.tell(BUBBLE, [(ONE, 0, 1)])
+        assert await asker.hear() == Message(Word.CAME, content=ONE, pages=1)
+        await asker.close()
+
+
+def test_a_line_meets_a_supplier_that_listens_and_starts_none(tmp_path):
+    started = tmp_path / "started"
+    line = SupplyLine(tmp_path / "s", BUBBLE, ("touch", str(started)))
+    line.meet(0.0)
+    assert line.descriptor is None
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(tmp_path / "s"))
+        listener.listen()
+        line.meet(0.0)
+        door, _ = listener.accept()
+        with door:
+            assert decode_message(door.recv(SIZE, socket.MSG_WAITALL)) == Message(Word.HELLO, digest=BUBBLE)
+    line.close()
+    time.sleep(0.1)
+    assert not started.exists()
+
+
 def test_needs_are_said_again_to_the_next_supplier(tmp_path):
     line = SupplyLine(tmp_path / "s", BUBBLE, ())
     for _ in range(2):
@@ -316,6 +349,9 @@ def test_what_was_not_asked_for_is_not_believed(tmp_path):
                 Message(Word.HAVE, content=ONE, block=1, pages=1),
                 Message(Word.CAME, content=7, block=7, pages=3),
             ], "what came unasked is told on: the view looks for itself"
+            door.send(encode_message(Message(Word.SOON, content=TWO)))
+            time.sleep(0.05)
+            assert list(line.receive(0.0)) == [Message(Word.SOON, content=TWO)]
             door.send(b"nonsense" * 6)
             time.sleep(0.05)
             assert list(line.receive(0.0)) == []

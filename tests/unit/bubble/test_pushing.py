@@ -1,0 +1,152 @@
+"""What a view gives the kernel unasked, and when."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from bubble.cachefile import CacheFile, CacheFolder
+from bubble.composition import write_view
+from bubble.contentstore import ContentStore
+from bubble.pushing import FIRST_AFTER, SLICE, Pushing
+from bubble.viewimage import load
+from packageformat.entry import Kind, Node
+from packageformat.hashing import block_id, digest
+from packageformat.limits import BLOCK_SIZE, PAGE_SIZE, PAGES_A_BLOCK
+from packageformat.tree import build_tree
+
+BLOCKS = 40
+PLAIN = b"".join(digest(bytes([n])) * (BLOCK_SIZE // 32) for n in range(BLOCKS))[:-100]
+FILE = 1
+ALL = (1 << PAGES_A_BLOCK) - 1
+
+
+class Taker:
+    """Takes what is pushed; refuses when told to."""
+
+    def __init__(self) -> None:
+        self.taken: dict[int, bytes] = {}
+        self.twice: list[int] = []
+        self.refuses = False
+        self.pages = 0
+
+    def push(self, node: int, offset: int, data: bytes) -> bool:
+        assert node == FILE + 1 and offset % PAGE_SIZE == 0
+        if self.refuses:
+            return False
+        for start in range(0, len(data), PAGE_SIZE):
+            page = (offset + start) // PAGE_SIZE
+            if page in self.taken:
+                self.twice.append(page)
+            self.taken[page] = data[start : start + PAGE_SIZE]
+        return True
+
+
+class Ground:
+    def __init__(self, folder: Path) -> None:
+        tree = build_tree({b"file": Node(Kind.FILE, 0o644, size=len(PLAIN))})
+        ids = b"".join(block_id(self.block(number)) for number in range(BLOCKS))
+        write_view(folder / "image", [(bytes(32), tree, ids)])
+        image = load((folder / "image").read_bytes())
+        cache = CacheFolder(folder)
+        name = image.content_id(image.content(FILE))
+        assert name is not None
+        self.file: CacheFile = cache.create(name, len(PLAIN))
+        self.taker = Taker()
+        self.store = ContentStore(image, cache, 10)
+        self.pushing = Pushing(self.store, self.taker)  # type: ignore[arg-type]
+
+    @staticmethod
+    def block(number: int) -> bytes:
+        return PLAIN[number * BLOCK_SIZE : (number + 1) * BLOCK_SIZE]
+
+    def bring(self, *blocks: int) -> None:
+        for number in blocks:
+            self.file.write_block(number, self.block(number))
+        self.store.refresh(FILE)
+
+    def work(self) -> int:
+        """Do all that there is; return in how many slices."""
+        slices = 0
+        while self.pushing.has_work:
+            self.pushing.work()
+            slices += 1
+        for page, data in self.taker.taken.items():
+            assert data == PLAIN[page * PAGE_SIZE : (page + 1) * PAGE_SIZE]
+        assert not self.taker.twice
+        return slices
+
+    def pages_of(self, *blocks: int) -> set[int]:
+        return {block * PAGES_A_BLOCK + page for block in blocks for page in range(PAGES_A_BLOCK)}
+
+
+@pytest.fixture
+def ground(tmp_path: Path) -> Ground:
+    return Ground(tmp_path)
+
+
+@pytest.mark.parametrize("met_first", [True, False])
+def test_an_expected_file_is_pushed_whole_once_the_kernel_knows_it(ground, met_first):
+    ground.bring(*range(0, BLOCKS, 2))
+    first, then = (ground.pushing.met, ground.pushing.expect) if met_first else (
+        ground.pushing.expect, ground.pushing.met,
+    )  # fmt: skip
+    first([FILE] if first == ground.pushing.expect else FILE)
+    assert not ground.pushing.has_work, "one of the two is not enough"
+    then([FILE] if then == ground.pushing.expect else FILE)
+    assert ground.work() > 1
+    assert set(ground.taker.taken) == ground.pages_of(*range(0, BLOCKS, 2))
+    ground.pushing.met(FILE)
+    assert not ground.pushing.has_work
+
+
+def test_what_comes_for_a_file_in_use_is_pushed_and_nothing_twice(ground):
+    ground.pushing.expect([FILE])
+    ground.pushing.came(FILE, {0: ALL})
+    assert not ground.pushing.has_work, "the kernel does not know the file"
+    ground.pushing.met(FILE)
+    ground.work()
+    ground.bring(1, 2, 3, 7)
+    ground.pushing.came(FILE, {3: ALL, 1: ALL, 2: ALL, 7: ALL, BLOCKS + 5: 1})
+    ground.work()
+    assert set(ground.taker.taken) == ground.pages_of(1, 2, 3, 7)
+    ground.pushing.came(FILE, {1: ALL})
+    assert not ground.pushing.has_work
+
+
+def test_another_file_is_pushed_only_around_reads_and_those_come_first(ground):
+    ground.bring(*range(BLOCKS))
+    ground.pushing.met(FILE)
+    assert not ground.pushing.has_work, "nobody has read of it, and no pack holds it"
+    ground.pushing.read(FILE, 0, PAGE_SIZE)
+    ground.pushing.came(FILE, {BLOCKS - 1: ALL})
+    ground.pushing.work()
+    assert max(ground.taker.taken) <= SLICE
+    ground.work()
+    assert 0 not in ground.taker.taken, "the reader has it"
+    expected = set(range(1, FIRST_AFTER)) | ground.pages_of(BLOCKS - 1)
+    assert set(ground.taker.taken) == expected
+
+
+def test_what_is_refused_is_not_taken_for_given(ground):
+    ground.bring(5)
+    ground.pushing.expect([FILE])
+    ground.taker.refuses = True
+    ground.pushing.met(FILE)
+    ground.work()
+    ground.taker.refuses = False
+    ground.pushing.came(FILE, {5: ALL})
+    ground.work()
+    assert set(ground.taker.taken) == ground.pages_of(5)
+
+
+def test_damage_in_the_cache_is_never_pushed(ground):
+    ground.bring(0, 1)
+    damaged = bytearray(ground.file.place.read_bytes())
+    damaged[BLOCK_SIZE + 4000] ^= 1
+    ground.file.place.write_bytes(damaged)
+    ground.pushing.expect([FILE])
+    ground.pushing.met(FILE)
+    ground.work()
+    assert set(ground.taker.taken) == ground.pages_of(0)
