@@ -11,9 +11,10 @@ import json
 import re
 import ssl
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from types import TracebackType
+from typing import Protocol
 from urllib.parse import parse_qs, urlsplit
 
 import aiohttp
@@ -30,7 +31,14 @@ from packageformat.errors import FormatError, MillstreamError
 ANSWER_MAX = 8 << 20
 """Bytes of any answer but an object's."""
 
-WARM = 4
+LANES = 4
+"""Connections over which a launch's stream comes. Each begins with a few packets and doubles them every round
+trip: four are at full speed two round trips before one."""
+
+STRIPE = 16 << 10
+"""Bytes that come over one lane before the next one's turn."""
+
+WARM = LANES + 2
 """Connections kept open between launches: for the stream, and for faults and layouts beside it."""
 
 CONNECTIONS = 10
@@ -57,8 +65,31 @@ _SMALL_TIMEOUT = aiohttp.ClientTimeout(total=60, sock_connect=10, sock_read=20)
 
 _PART_WORD = re.compile(r"[\w.-]{1,256}", re.ASCII)
 
-Body = aiohttp.StreamReader
-"""What an open part is read from, by `Door.take`."""
+
+class Body(Protocol):
+    """What an open part is read from, by `Door.take`."""
+
+    async def readexactly(self, size: int) -> bytes:
+        """Return the next `size` bytes."""
+
+
+class _Striped:
+    """A body that comes in stripes over several lanes, each stripe over the next one."""
+
+    def __init__(self, lanes: Sequence[aiohttp.StreamReader]) -> None:
+        self._lanes = lanes
+        self._at = 0
+
+    async def readexactly(self, size: int) -> bytes:
+        """Return the next `size` bytes."""
+        pieces = []
+        while size:
+            stripe, within = divmod(self._at, STRIPE)
+            here = min(size, STRIPE - within)
+            pieces.append(await self._lanes[stripe % len(self._lanes)].readexactly(here))
+            self._at += here
+            size -= here
+        return b"".join(pieces)
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,10 +244,29 @@ class Door:
     async def parts(self, parts: Sequence[Part]) -> AsyncIterator[Body]:
         """Open parts of several objects, which come one right behind the other. Raises as `part`."""
         query = "&".join(f"p={_part_word(part)}" for part in parts)
-        async with self._opened(f"/v1/stream?{query}", {}) as response:
-            if response.status != 200 or response.content_length != sum(part.size for part in parts):
+        total = sum(part.size for part in parts)
+        lanes = max(1, min(LANES, -(-total // STRIPE)))
+        async with AsyncExitStack() as undo:
+            opened = await asyncio.gather(
+                *(
+                    undo.enter_async_context(
+                        self._opened(f"/v1/stream?{query}&s={lane}.{lanes}.{STRIPE}", {})
+                    )
+                    for lane in range(lanes)
+                ),
+                return_exceptions=True,
+            )
+            responses = []
+            for one in opened:
+                if isinstance(one, BaseException):
+                    raise one
+                responses.append(one)
+            if (
+                any(response.status != 200 for response in responses)
+                or sum(response.content_length or 0 for response in responses) != total
+            ):
                 raise ServerUntrustedError("the server sends something else than the parts it was asked for")
-            yield response.content
+            yield _Striped([response.content for response in responses])
 
     @asynccontextmanager
     async def _opened(self, path: str, headers: Mapping[str, str]) -> AsyncIterator[aiohttp.ClientResponse]:

@@ -1,8 +1,9 @@
-"""The Range header: which bytes of an object a client asks for (RFC 9110, section 14). Pure."""
+"""Which bytes a client asks for: the Range header (RFC 9110, section 14), and lanes of a stream. Pure."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 _ONE_RANGE = re.compile(r"bytes=(\d{0,19})-(\d{0,19})", re.ASCII)
@@ -52,3 +53,47 @@ def span_of(header: str | None, total: int) -> Span | None:
     if start >= total:
         return None
     return Span(start, end - start + 1, total, partial=True)
+
+
+LANES_MAX = 16
+STRIPE_MIN, STRIPE_MAX = 1 << 14, 1 << 20
+
+_LANE = re.compile(r"([0-9]{1,2})\.([0-9]{1,2})\.([0-9]{5,7})", re.ASCII)
+
+
+@dataclass(frozen=True, slots=True)
+class Lane:
+    """The stripes `number`, `number` + `count`, ... of a stream that is cut into stripes of so many bytes."""
+
+    number: int
+    count: int
+    stripe: int
+
+    def length(self, total: int) -> int:
+        """Return the bytes of this lane of a stream of `total` bytes."""
+        cycles, rest = divmod(total, self.stripe * self.count)
+        return cycles * self.stripe + min(max(rest - self.number * self.stripe, 0), self.stripe)
+
+    def pieces(self, sizes: Sequence[int]) -> Iterator[tuple[int, int, int]]:
+        """Give the pieces of a stream of parts of these sizes: the part, the offset in it, the bytes."""
+        at = 0
+        for part, size in enumerate(sizes):
+            offset = 0
+            while offset < size:
+                stripe, within = divmod(at, self.stripe)
+                here = min(size - offset, self.stripe - within)
+                if stripe % self.count == self.number:
+                    yield part, offset, here
+                offset += here
+                at += here
+
+
+def lane_of(text: str) -> Lane | None:
+    """Return the lane that `NUMBER.COUNT.STRIPE` says, None if that is none."""
+    found = _LANE.fullmatch(text)
+    if found is None:
+        return None
+    number, count, stripe = map(int, found.groups())
+    if not number < count <= LANES_MAX or not STRIPE_MIN <= stripe <= STRIPE_MAX:
+        return None
+    return Lane(number, count, stripe)

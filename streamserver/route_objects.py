@@ -6,7 +6,7 @@ import asyncio
 import logging
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 
 from aiohttp import ETag, web
@@ -16,7 +16,7 @@ from streamserver.connections import STALL_S
 from streamserver.context import CONTEXT, SENT
 from streamserver.descriptors import PIECE, OpenObject
 from streamserver.errors import DamagedObjectError
-from streamserver.ranges import Span, span_of
+from streamserver.ranges import Span, lane_of, span_of
 from streamserver.reply import RefusedError
 
 IN_MEMORY_MAX = 256 * 1024  # bytes: answered in one piece
@@ -51,14 +51,20 @@ async def read_stream(request: web.Request) -> web.StreamResponse:
     """Answer with parts of several objects, one right behind the other: what a first launch needs, in order.
 
     One response instead of several at once, which would share the line evenly and lose packets to each other:
-    the tables of contents come first, whole, and the launch packs after them.
+    the tables of contents come first, whole, and the launch packs after them. A client may ask for it in
+    lanes, over a connection each: all begin slowly, and so are together faster at full speed.
     """
     context = request.app[CONTEXT]
+    lanes = request.query.getall("s", ["0.1.65536"])
+    lane = lane_of(lanes[0]) if len(lanes) == 1 else None
+    if lane is None:
+        raise RefusedError("bad_range")
     told = [_PART.fullmatch(part) for part in request.query.getall("p", [])]
     if not 0 < len(told) <= PARTS_MAX:
         raise RefusedError("bad_capability")
     with ExitStack() as undo:
-        parts: list[tuple[OpenObject, Span]] = []
+        parts: list[OpenObject] = []
+        spans: list[Span] = []
         for match in told:
             if match is None:
                 raise RefusedError("bad_capability")
@@ -72,16 +78,27 @@ async def read_stream(request: web.Request) -> web.StreamResponse:
                 raise RefusedError("unknown_object") from error
             if not size or offset + size > found.size:
                 raise RefusedError("bad_range", headers={"Content-Range": f"bytes */{found.size}"})
-            parts.append((found, Span(offset, size, found.size, partial=True)))
+            parts.append(found)
+            spans.append(Span(offset, size, found.size, partial=True))
+        sizes = [span.size for span in spans]
         headers = {
             "Cache-Control": "no-store",
             "Content-Type": "application/octet-stream",
-            "Content-Length": str(sum(span.size for _, span in parts)),
+            "Content-Length": str(lane.length(sum(sizes))),
         }
         response = web.StreamResponse(headers=headers)
         await response.prepare(request)
-        await _send_all(request, response, parts)
+        pieces = (
+            (parts[part], Span(spans[part].offset + offset, size, spans[part].total, partial=True))
+            for part, offset, size in (lane.pieces(sizes) if lane.count > 1 else _whole(sizes))
+        )
+        await _send_all(request, response, pieces)
         return response
+
+
+def _whole(sizes: Sequence[int]) -> Iterator[tuple[int, int, int]]:
+    """Give all of each part, as Lane.pieces does a lane's."""
+    return ((part, 0, size) for part, size in enumerate(sizes))
 
 
 def _require(request: web.Request, digest: bytes, expires: str, given: str) -> None:
@@ -128,7 +145,7 @@ async def _answer(request: web.Request, name: str, found: OpenObject) -> web.Str
 
 
 async def _send_all(
-    request: web.Request, response: web.StreamResponse, parts: Sequence[tuple[OpenObject, Span]]
+    request: web.Request, response: web.StreamResponse, parts: Iterable[tuple[OpenObject, Span]]
 ) -> None:
     """Send the body: parts of objects, one after the other."""
     request[SENT] = 0
