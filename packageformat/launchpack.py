@@ -388,7 +388,8 @@ def language_pack(application: str, language: str) -> str:
     """Return what a pack with the files for one language is named after.
 
     Beside an application's launch pack there may be such ones. Each holds, of each file for one language that
-    the launch touches, its counterparts for another: whoever launches in that one takes both.
+    the launch touches, its counterparts for another, and the pages of fonts with the letters of that one:
+    whoever launches in it takes both packs.
     """
     return f"{application}{LANGUAGE_MARK}{language}"
 

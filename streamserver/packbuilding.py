@@ -31,6 +31,7 @@ from streamserver.errors import DamagedObjectError
 from streamserver.objectfile import put_object
 from streamserver.packclasses import GAIN_MIN, RULES, classes_of, gain, touched_pages
 from streamserver.packlanguages import LEVEL, language_extents
+from streamserver.packletters import LaunchLetters
 from streamserver.packtwins import twins_of
 from streamserver.packwork import plan
 from streamserver.relearning import relearn
@@ -252,12 +253,14 @@ class _Builder:
         return pack if self._published(pack, data) else None
 
     def _pack_languages(self, profile: StoredProfile) -> None:
-        """Build the packs of the files for other languages, if the launch touches such files."""
+        """Build the packs of files and letters for other languages, if the launch touches such files."""
         place = self._located(profile)
         layers = place.layers
-        found = language_extents(place.extents, [layer.package.tree for layer in layers])
+        trees = [layer.package.tree for layer in layers]
+        letters = LaunchLetters(place.extents, trees, lambda layer, block: layers[layer].block(block))
         until = int(time.time()) + GRACE_S
-        for language, extents in found.items():
+        for language, files in language_extents(place.extents, trees).items():
+            extents = [*files, *letters.extents(files)]
             data = build_pack(
                 language_pack(profile.application, language),
                 [layer.source for layer in layers],

@@ -8,6 +8,8 @@ and a launch pack that carried them would be twice as long. So each language has
 
 What is no catalog may lie beside its counterparts and have the language in its name: `text.de.svg` says that
 there may be a `text.fr.svg`, and so does `text.svg`.
+
+Besides these files, a language's pack has the pages of fonts with its letters (streamserver.packletters).
 """
 
 from __future__ import annotations

@@ -20,17 +20,20 @@ from streamserver.packbuilding import bring_up_to_date
 from streamserver.packclasses import RULES
 from streamserver.profileimport import import_profile
 from streamserver.store import Store, create_store, open_store
+from tests.fonts import build_catalog, build_font
 from tests.launches import write_profile
 from tests.packages import PUBLISHER, BuiltPackage, build_package, open_package
 
 PLAIN = random.Random(7).randbytes(40 * PAGE_SIZE)
+FONT = build_font({"a": 3000, "b": 3000, "e": 3000, "eacute": 800}, {"a": "a", "b": "b", "é": "eacute"})
+FRENCH = build_catalog("é")
 FILES = {
     "usr/bin/editor": PLAIN[: 20 * PAGE_SIZE],
     "usr/share/keys/default.xml": PLAIN[:500],
     "usr/share/keys/editor.xml": PLAIN[:500],
     "usr/share/locale/de/LC_MESSAGES/editor.mo": b"Hallo",
-    "usr/share/locale/fr/LC_MESSAGES/editor.mo": b"Bonjour",
-    "usr/share/locale/fr_CA/LC_MESSAGES/old.mo": b"Bonjour",
+    "usr/share/locale/fr/LC_MESSAGES/editor.mo": FRENCH,
+    "usr/share/locale/fr_CA/LC_MESSAGES/old.mo": FRENCH,
     "usr/share/welcome.de.svg": b"Willkommen",
     "usr/share/welcome.fr.svg": b"Bienvenue",
 }
@@ -38,7 +41,8 @@ FILES = {
 
 @pytest.fixture
 def packages(tmp_path: Path) -> tuple[BuiltPackage, BuiltPackage]:
-    base = build_package(tmp_path, "base", {"lib/library": PLAIN, "etc/keys": PLAIN[:500]}, kind="runtime")
+    below = {"lib/library": PLAIN, "etc/keys": PLAIN[:500], "share/fonts/letters.ttf": FONT}
+    base = build_package(tmp_path, "base", below, kind="runtime")
     editor = build_package(
         tmp_path, "editor", FILES, requires=[base], applications=[Application("editor", "Editor", "editor")]
     )
@@ -50,6 +54,7 @@ def packages(tmp_path: Path) -> tuple[BuiltPackage, BuiltPackage]:
             (editor, "usr/share/keys/editor.xml", 0, 1),
             (editor, "usr/share/locale/de/LC_MESSAGES/editor.mo", 0, 1),
             (editor, "usr/share/welcome.de.svg", 0, 1),
+            (base, "share/fonts/letters.ttf", 0, 1),
             (editor, "usr/bin/editor", 0, 1),
             (editor, "usr/bin/editor", 16, 2),  # from here on after the window
             (base, "lib/library", 9, 3),
@@ -58,7 +63,7 @@ def packages(tmp_path: Path) -> tuple[BuiltPackage, BuiltPackage]:
     whole = decode_profiles(path.read_bytes())
     (profile,) = whole.profiles
     path.write_bytes(
-        encode_profiles(PackageProfiles(whole.version_id, (replace(profile, window_touches=5),)))
+        encode_profiles(PackageProfiles(whole.version_id, (replace(profile, window_touches=6),)))
     )
     return base, editor
 
@@ -94,10 +99,11 @@ def test_what_a_profile_becomes(tmp_path: Path, packages: tuple[BuiltPackage, Bu
         directory = directory_of(store, pack.object_digest, packages)
         beside = directory_of(store, french.object_digest, packages)
     trees = [open_package(one.path).package.tree for one in packages]
-    assert (pack.pages, pack.rules, french.language) == (13, RULES, "fr")
+    assert (pack.pages, pack.rules, french.language) == (14, RULES, "fr")
     assert proved(directory, trees) == {
         "lib/library",
         "etc/keys",  # a twin, in another layer
+        "share/fonts/letters.ttf",
         "usr/bin/editor",
         "usr/share/keys/default.xml",  # a twin
         "usr/share/keys/editor.xml",
@@ -108,7 +114,13 @@ def test_what_a_profile_becomes(tmp_path: Path, packages: tuple[BuiltPackage, Bu
         "usr/share/locale/fr/LC_MESSAGES/editor.mo",
         "usr/share/locale/fr_CA/LC_MESSAGES/old.mo",  # a twin
         "usr/share/welcome.fr.svg",
+        "share/fonts/letters.ttf",  # the pages with é
     }
+    font = trees[0].first_block(trees[0].find(b"share/fonts/letters.ttf") or 0)
+    letters = [one for frame in beside.frames for one in frame.extents if one.layer == 0]
+    assert {one.block for one in letters} == {font}
+    assert sum(one.pages for one in letters) in (1, 2), "é and no other letter"
+    assert all(one.first_page for one in letters), "the first page is in the launch's own pack"
     window, late = directory.frames
     library = trees[0].first_block(trees[0].find(b"lib/library") or 0)
     program = trees[1].first_block(trees[1].find(b"usr/bin/editor") or 0)
