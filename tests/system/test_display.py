@@ -14,6 +14,7 @@ from PIL import Image
 
 from sequencer.display import Display, Screen
 from sequencer.errors import HostError
+from tests.ending import end_process
 
 CLIENT = """
 import sys, time
@@ -103,8 +104,7 @@ def client(display: Display) -> Iterator[tuple[Screen, subprocess.Popen[str]]]:
         try:
             yield screen, process
         finally:
-            process.kill()
-            process.communicate()
+            end_process(process)
 
 
 def test_the_first_window_is_neither_a_splash_nor_a_menu_nor_a_speck(client: Client) -> None:
