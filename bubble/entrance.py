@@ -115,8 +115,8 @@ def _check_command(root: int, entry: Entry) -> None:
         try:
             descriptor = namespaces.open_within(root, candidate)
         except OSError as error:
-            if error.errno == errno.EIO:
-                failure = errno.EIO
+            if error.errno in (errno.EIO, errno.EAGAIN):
+                failure = error.errno
             continue
         mode = os.fstat(descriptor).st_mode
         os.close(descriptor)

@@ -7,6 +7,7 @@ It is on the way of every start (crossing.py), so it imports next to nothing.
 from __future__ import annotations
 
 import ctypes
+import errno
 import os
 import struct
 
@@ -59,6 +60,8 @@ _SIOCGIFFLAGS = 0x8913
 _SIOCSIFFLAGS = 0x8914
 _IFF_UP = 1
 _DESCRIPTOR_MAX = (1 << 32) - 1
+
+_TRIES = 500  # of openat2; beside a process that does nothing but rename, one in ten fails
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _held = ctypes.PyDLL(None, use_errno=True)  # keeps the interpreter's lock: for clone
@@ -147,6 +150,9 @@ def bring_up_loopback() -> None:
 def open_within(folder: int, path: bytes, flags: int = os.O_PATH, *, links: bool = True) -> int:
     """Open `path` as if `folder` were the root: no link and no `..` leads out of it.
 
+    Whether a `..` led out, the kernel cannot tell while anything on the machine is renamed or mounted: it
+    says EAGAIN then, and is asked again.
+
     Args:
         folder: descriptor of the folder.
         path: relative or absolute, both meant from `folder`.
@@ -156,12 +162,13 @@ def open_within(folder: int, path: bytes, flags: int = os.O_PATH, *, links: bool
     resolve = _RESOLVE_IN_ROOT | _RESOLVE_NO_MAGICLINKS if links else _RESOLVE_BENEATH | _RESOLVE_NO_SYMLINKS
     how = struct.pack("<QQQ", flags | os.O_CLOEXEC, 0, resolve)
     name = path if links else path.lstrip(b"/") or b"."
-    return _check(
-        _libc.syscall(
+    for _ in range(_TRIES):
+        opened: int = _libc.syscall(
             ctypes.c_long(_SYS_OPENAT2), ctypes.c_int(folder), name, how, ctypes.c_size_t(len(how))
-        ),
-        os.fsdecode(path),
-    )
+        )
+        if opened >= 0 or ctypes.get_errno() != errno.EAGAIN:
+            break
+    return _check(opened, os.fsdecode(path))
 
 
 def copy_mount(place: int) -> int:

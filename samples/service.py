@@ -109,7 +109,9 @@ class Service:
                 process.wait(10)
             except subprocess.TimeoutExpired:
                 process.kill()
-        process.communicate()
+                process.wait(10)
+        if process.stdout is not None:
+            process.stdout.close()
         return process.returncode
 
     def command(self, *words: str | Path, stdin: str = "", timeout_s: float = 600) -> str:

@@ -48,7 +48,7 @@ class Launch:
                 with suppress(subprocess.TimeoutExpired):
                     self.process.wait(grace_s)
         self.said.close()
-        return self.process.wait()
+        return self.process.wait(grace_s)
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,7 +212,7 @@ class Visit:
             process.wait(max(1.0, deadline - time.monotonic()))
         except subprocess.TimeoutExpired:
             os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
+            process.wait(10)
         finally:
             os.close(ours)
         text = said.decode(errors="replace").replace("\r\n", "\n")

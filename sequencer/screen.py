@@ -104,7 +104,11 @@ class Screen:
         """Treat the windows that are there now as known: only later ones are new."""
         self._take_events()
         self._mapped.clear()
-        self._known = set(self._candidates())
+        known = self._candidates()
+        for window in known.values():  # in a window manager's frame, its end is none of the root's children's
+            window.change_attributes(event_mask=X.StructureNotifyMask, onerror=lambda *_: None)
+        self._display.flush()
+        self._known = set(known)
 
     def first_window(
         self, timeout_s: float, ended: Callable[[], bool] = lambda: False, *, title: str | None = None
@@ -212,8 +216,11 @@ class Screen:
             event = self._display.next_event()
             if event.type == X.MapNotify:
                 self._mapped.setdefault(event.window.id, now)
-            elif event.type in {X.UnmapNotify, X.DestroyNotify}:
+            elif event.type == X.UnmapNotify:
                 self._mapped.pop(event.window.id, None)
+            elif event.type == X.DestroyNotify:  # its number may be the next client's
+                self._mapped.pop(event.window.id, None)
+                self._known.discard(event.window.id)
 
     def _candidates(self) -> dict[int, Any]:
         listed = self._property(self._root, "_NET_CLIENT_LIST")

@@ -32,6 +32,7 @@ from packageformat.policy import Policy
 from packageformat.stack import bubble_id
 from packageformat.tree import Tree, build_tree
 from tests.accounts import Account
+from tests.ending import end_process
 
 PROGRAMS = (
     "dash",
@@ -277,7 +278,7 @@ class Bubble:
             yield process
         finally:
             process.kill()
-            process.wait()
+            end_process(process)
 
     def start_supplier(self, *options: str) -> Any:
         self.spec.supplier.unlink(missing_ok=True)

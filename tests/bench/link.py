@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import fcntl
 import select
-import signal
 import struct
 import subprocess
 import sys
@@ -13,6 +12,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+
+from tests.ending import end_process
 
 SERVER_ADDRESS = "198.18.0.2"
 _LOCK = Path("/run/lock/millstream-wanlink.lock")
@@ -70,7 +71,8 @@ def slow_link(mbit: float, rtt_ms: float, loss: float = 0.0) -> Iterator[Link]:
             subprocess.run(["ip", "netns", "del", name], check=False, capture_output=True)
         tally = Path(folder) / "tally"
         process = subprocess.Popen(
-            [  # first of all, as a wire would be: what it measures must not slow it down
+            [  # first of all, as a wire would be: what it measures must not slow it down. It ends with us.
+                *("setpriv", "--pdeathsig", "TERM"),
                 *("nice", "-n", "-20", sys.executable, Path(__file__).parent / "wanlink", "--tally", tally),
                 *("--mbit", str(mbit), "--rtt-ms", str(rtt_ms), "--loss", str(loss), "up"),
             ],
@@ -85,5 +87,4 @@ def slow_link(mbit: float, rtt_ms: float, loss: float = 0.0) -> Iterator[Link]:
                 raise RuntimeError("the slow link does not come up; it needs root, /dev/net/tun and iproute2")
             yield Link(tally, process)
         finally:
-            process.send_signal(signal.SIGTERM)
-            process.communicate()
+            end_process(process)

@@ -22,6 +22,7 @@ from tests.bench.baseline import OUT_OF_TIME
 from tests.bench.images import Images
 from tests.bench.link import SERVER_ADDRESS, Link
 from tests.bench.plainserver import PlainServer, wait_for
+from tests.ending import end_process
 from tests.stage import Stage
 
 DAV_PORT = 8081
@@ -99,12 +100,7 @@ class Ground:
                 yield
             finally:
                 subprocess.run(["umount", "-l", target], check=False, capture_output=True)
-                process.terminate()
-                try:
-                    process.wait(10)
-                except subprocess.TimeoutExpired:
-                    process.kill()
-                    process.wait()
+                end_process(process)
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,8 +158,7 @@ def _dav_server(ground: Ground) -> Iterator[None]:
         wait_for(ground.link, process, DAV_PORT)
         yield
     finally:
-        process.terminate()
-        process.wait()
+        end_process(process)
 
 
 @contextmanager

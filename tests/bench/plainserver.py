@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.bench.link import SERVER_ADDRESS, Link
+from tests.ending import end_process
 
 PORT = 8080
 _HEADERS = 40 + 12
@@ -98,8 +99,7 @@ def plain_server(link: Link, root: Path, folder: Path) -> Iterator[PlainServer]:
         wait_for(link, process, PORT)
         yield PlainServer(link, root, f"http://{SERVER_ADDRESS}:{PORT}")
     finally:
-        process.terminate()
-        process.wait()
+        end_process(process)
 
 
 def wait_for(link: Link, process: subprocess.Popen[bytes], port: int) -> None:

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from samples.demonstration import DemonstrationUser
+from tests.ending import end_process
 from tests.stage import Stage
 
 _TICK_S = 1 / os.sysconf("SC_CLK_TCK")
@@ -145,13 +146,9 @@ def _started(
         assert process.stdin is not None
         with suppress(OSError):
             process.stdin.close()
-        try:
+        with suppress(subprocess.TimeoutExpired):
             process.wait(20)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-        assert process.stdout is not None
-        process.stdout.close()
+        end_process(process)
 
 
 def cpu_s(user: DemonstrationUser) -> float:

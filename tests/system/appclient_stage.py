@@ -19,6 +19,7 @@ from typing import Any
 from packageformat.application import Application, Icon
 from packageformat.policy import Policy
 from tests.accounts import REPOSITORY, Account, demonstration_account
+from tests.ending import end_process
 from tests.packages import PUBLISHER, BuiltPackage, Kind, Node, build_package
 
 PASSWORD = "correct horse"
@@ -72,11 +73,8 @@ class Server:
 
     def stop(self) -> None:
         if self.process is not None:
-            self.process.send_signal(signal.SIGTERM)
-            assert self.process.wait(15) == 0
-            assert self.process.stdout is not None
-            self.process.stdout.close()
-            self.process = None
+            process, self.process = self.process, None
+            assert end_process(process, 15) == 0
 
     def person(self, name: str, *groups: str) -> None:
         self.command("user", "add", name, "--password-stdin", stdin=PASSWORD + "\n")

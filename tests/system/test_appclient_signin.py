@@ -85,11 +85,11 @@ def test_something_else_than_a_server_is_told(stage: ClientStage) -> None:
                 link.recv(4096)
                 link.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello")
 
-        thread = threading.Thread(target=answer)
+        thread = threading.Thread(target=answer, daemon=True)
         thread.start()
         url = f"http://127.0.0.1:{listener.getsockname()[1]}"
         stage.client("login", url, "--user", "ann", "--password-stdin", stdin=PASSWORD + "\n", code=45)
-        thread.join()
+        thread.join(10)
 
 
 def test_the_servers_key_is_pinned(stage: ClientStage) -> None:

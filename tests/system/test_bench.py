@@ -98,4 +98,6 @@ def test_faults_are_timed_over_the_link() -> None:
     assert len(found.without) == 20
     assert all(0.01 <= seconds < 30 for seconds in found.without)
     assert len(found.filling) == 20
+    assert found.fill_ran
+    assert "it ran in every run" in fill.table(found)
     assert "99th percentile" in fill.table(found)

@@ -18,6 +18,7 @@ import pytest
 from bubble.entrance import Entry, GoneError, make_ready
 from bubble.launch import write_in_place
 from tests.accounts import Account, demonstration_account
+from tests.ending import end_process
 from tests.smallbubble import Bubble, Layer, Stand, small_system, stand
 from tests.system.test_bubble_isolation import Open, allowing, ended, said
 
@@ -299,8 +300,7 @@ def test_portals_that_act_for_a_program_of_the_hosts_are_out_of_reach(bubble, ac
         assert window.end() == 0
         assert ended(bubble)
     finally:
-        daemon.kill()
-        daemon.wait()
+        end_process(daemon)
 
 
 def test_a_start_right_after_a_bubble_was_killed_in_a_read_makes_a_new_one(place, account):

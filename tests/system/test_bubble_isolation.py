@@ -18,6 +18,7 @@ import pytest
 
 from packageformat.policy import Policy
 from tests.accounts import Account, demonstration_account
+from tests.ending import end_process
 from tests.smallbubble import Bubble, Built, Stand, small_system, stand
 
 STATUS = (
@@ -167,14 +168,15 @@ def test_ten_starts_at_once_make_one_bubble(bubble):
     results: list[subprocess.CompletedProcess[str]] = []
     threads = [
         threading.Thread(
-            target=lambda: results.append(bubble.run("sh", "-c", "readlink /proc/self/ns/pid; sleep 3"))
+            target=lambda: results.append(bubble.run("sh", "-c", "readlink /proc/self/ns/pid; sleep 3")),
+            daemon=True,
         )
         for _ in range(10)
     ]
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join()
+        thread.join(150)
     assert [(done.returncode, done.stderr) for done in results] == [(0, "")] * 10
     assert len({done.stdout for done in results}) == 1
 
@@ -194,8 +196,7 @@ def test_a_record_of_a_process_id_that_was_given_anew_is_not_believed(bubble, ac
     (bubble.spec.state / "running.json").write_text(json.dumps(record))
     os.chown(bubble.spec.state / "running.json", account.uid, account.gid)
     assert said(bubble, "echo", "fresh") == "fresh\n"
-    other.kill()
-    other.wait()
+    end_process(other)
 
 
 def test_a_killed_keeper_takes_the_bubble_with_it_and_the_next_start_works(bubble):
@@ -447,8 +448,7 @@ def test_the_display_is_reached_by_policy_alone(bubble, account, tmp_path):
         assert answer == "1", "the server let us in"
         assert int(size) < authority.stat().st_size, "with the one cookie of this display"
     finally:
-        screen.terminate()
-        screen.wait()
+        end_process(screen)
 
 
 def test_the_session_bus_is_filtered(bubble, account, tmp_path):
@@ -481,8 +481,7 @@ def test_the_session_bus_is_filtered(bubble, account, tmp_path):
         assert window.end() == 0
         assert ended(bubble)
     finally:
-        daemon.kill()
-        daemon.wait()
+        end_process(daemon)
 
 
 def driver(bubble: Bubble, *argv: str) -> list[str]:

@@ -268,7 +268,7 @@ def test_a_supplier_killed_in_the_middle_is_started_again_and_the_read_goes_on(p
         while not made.content_file("opt/app/big").exists() and time.monotonic() < end:
             time.sleep(0.005)
         supplier.kill()
-        supplier.wait()
+        supplier.wait(10)
         out, _ = reader.communicate(timeout=60)
         assert reader.returncode == 0
         assert out.split()[0].decode() == sha256(BIG).hexdigest()

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from PIL import Image
 
 from sequencer.display import Display, Screen
 from sequencer.errors import HostError
+from tests.ending import end_process
 
 CLIENT = """
 import sys, time
@@ -57,6 +59,29 @@ while True:
         print(display.lookup_string(keysym) or "", end="", flush=True)
 """
 
+ONE_WINDOW = """
+import sys
+import Xlib.display
+from Xlib import X, Xatom
+display = Xlib.display.Display()
+screen = display.screen()
+managed = sys.argv[1] == "managed"
+def window(parent):
+    made = parent.create_window(0, 0, 320, 200, 0, screen.root_depth, X.InputOutput)
+    made.set_wm_name("Editor")
+    made.set_wm_class("editor", "Editor")
+    made.map()
+    return made
+frame = window(screen.root)
+shown = window(frame) if managed else frame
+if managed:
+    screen.root.change_property(display.intern_atom("_NET_CLIENT_LIST"), Xatom.WINDOW, 32, [shown.id])
+display.sync()
+print(shown.id, flush=True)
+while True:
+    display.next_event()
+"""
+
 
 Client = tuple[Screen, subprocess.Popen[str]]
 
@@ -79,8 +104,7 @@ def client(display: Display) -> Iterator[tuple[Screen, subprocess.Popen[str]]]:
         try:
             yield screen, process
         finally:
-            process.kill()
-            process.communicate()
+            end_process(process)
 
 
 def test_the_first_window_is_neither_a_splash_nor_a_menu_nor_a_speck(client: Client) -> None:
@@ -132,6 +156,38 @@ def test_windows_known_before_are_not_new(client: Client) -> None:
     assert screen.first_window(20) is not None
     screen.forget()
     assert screen.first_window(0.3) is None
+
+
+@contextmanager
+def one_window(display: Display, how: str) -> Iterator[int]:
+    """A client with one window, in a frame as under a window manager if `how` is "managed"; its number."""
+    with subprocess.Popen(
+        [sys.executable, "-c", ONE_WINDOW, how],
+        env={**display.environment, "PATH": "/usr/bin"},
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+        try:
+            assert process.stdout is not None
+            yield int(process.stdout.readline())
+        finally:
+            process.kill()
+
+
+@pytest.mark.parametrize("how", ["plain", "managed"])
+def test_a_window_with_the_number_of_one_that_is_gone_is_new(display: Display, how: str) -> None:
+    with display.screen() as screen, display.screen() as other:
+        with one_window(display, how) as before:
+            screen.forget()
+            assert screen.first_window(0) is None
+        deadline = time.monotonic() + 20
+        while other.windows():
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        with one_window(display, how) as after:
+            assert after == before  # X gives the next client the same numbers
+            window = screen.first_window(20)
+            assert window is not None and window.id == after
 
 
 def test_an_ended_display_leaves_nothing_and_strangers_stay_out() -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from samples.demonstration import CLONE
+from tests.ending import end_process
 from tests.pictures import is_drawn
 from tests.stage import package_cache
 
@@ -54,11 +55,14 @@ def test_stopped_in_the_middle_it_undoes_what_it_did(asked: signal.Signals) -> N
     ) as process:
         assert process.stderr is not None
         said = []
-        for line in process.stderr:
-            said.append(line)
-            if "signed in" in line:
-                os.killpg(process.pid, asked)
-        assert process.wait(60) == 130, said
+        try:
+            for line in process.stderr:
+                said.append(line)
+                if "signed in" in line:
+                    os.killpg(process.pid, asked)
+            assert process.wait(60) == 130, said
+        finally:
+            end_process(process)
     assert "stopped; nothing is left running" in said[-1]
     assert "Traceback" not in "".join(said)
     assert not _user_is_there()

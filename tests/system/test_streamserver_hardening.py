@@ -83,7 +83,7 @@ def test_a_killed_init_is_made_anew(tmp_path: Path, delay_ms: int) -> None:
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     time.sleep(delay_ms / 1000)
     process.send_signal(signal.SIGKILL)
-    finished = process.wait() == 0
+    finished = process.wait(10) == 0
     if finished or ((path / "state.db").exists() and not (path / ".unfinished").exists()):
         assert "already" in refused(30, "init", path)
     else:

@@ -35,6 +35,7 @@ from streamserver.profileimport import import_profile
 from streamserver.serving import Address, Serving, Settings, serve
 from streamserver.store import Store, create_store, open_store, remove_packages, tidy
 from streamserver.watcher import Patience
+from tests.ending import end_process
 from tests.launches import content_of, write_profile
 from tests.packages import PUBLISHER, BuiltPackage, build_package, open_package
 
@@ -402,7 +403,10 @@ def test_a_build_that_is_killed_leaves_nothing(folder: Path, packages: Packages)
     ) as builder:
         assert builder.stdin is not None
         builder.stdin.close()  # whoever started it is gone
-        assert builder.wait(30) == 0
+        try:
+            assert builder.wait(30) == 0
+        finally:
+            end_process(builder)
     json_lines("packs", "build", folder)
     (listed,) = json_lines("packs", "list", folder)
     assert listed["whole"] is True

@@ -22,6 +22,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.ending import end_process
 from tests.packages import PUBLISHER, STRANGER_SEED, build_package
 
 PROGRAM = [sys.executable, "-m", "streamserver"]
@@ -77,8 +78,7 @@ def serving(folder: Path, *options: str) -> Iterator[tuple[str, subprocess.Popen
         assert process.wait(20) == 0
     finally:
         process.kill()
-        process.wait()
-        process.stdout.close()
+        end_process(process)
         log.close()
 
 
@@ -249,7 +249,7 @@ def test_an_import_killed_at_any_moment_is_there_or_not(folder: Path, tmp_path: 
         )
         time.sleep(0.25 + 0.12 * step)
         process.kill()
-        process.wait()
+        process.wait(10)
         with serving(folder):
             assert len(list((folder / "objects").iterdir())) == len(imported(folder))
         good("check", folder)

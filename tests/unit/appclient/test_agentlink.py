@@ -49,10 +49,10 @@ def test_an_agent_that_works_long_is_waited_for(folders: Folders, agent: socket.
                 link.sendall(wire.encode(Message("working")))
             link.sendall(wire.encode(Message("done", {"agent": 7})))
 
-    thread = threading.Thread(target=work)
+    thread = threading.Thread(target=work, daemon=True)
     thread.start()
     assert ask(folders, Message("status"), start=False, timeout=0.4).number("agent") == 7
-    thread.join()
+    thread.join(10)
 
 
 def test_no_agent_is_started_to_say_that_nobody_is_signed_in(folders: Folders) -> None:

@@ -55,7 +55,7 @@ def test_a_start_waits_until_the_changes_are_gone(tmp_path: Path) -> None:
 
     with ExitStack() as claims:
         assert claim_idle([bubble], claims) == []
-        thread = threading.Thread(target=start)
+        thread = threading.Thread(target=start, daemon=True)
         thread.start()
         thread.join(0.2)
         assert seen == []

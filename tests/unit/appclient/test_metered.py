@@ -15,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from appclient.metered import call, is_metered, number_in_variant, replies_to
+from tests.ending import end_process
 
 
 @pytest.fixture
@@ -29,9 +30,7 @@ def bus(tmp_path: Path) -> Iterator[Path]:
     assert process.stdout is not None
     process.stdout.readline()
     yield place
-    process.terminate()
-    process.wait()
-    process.stdout.close()
+    end_process(process)
 
 
 async def test_a_bus_without_networkmanager_and_no_bus_at_all_mean_not_metered(
