@@ -87,7 +87,9 @@ def _descendants(process: int) -> list[int]:
 
 
 def _list_processes() -> None:
-    words = ("ps", "-e", "--forest", "-o", "pid,ppid,user:16,stat,wchan:24,etimes,args", "--cols", "160")
+    """Show all processes but the kernel's own, and in what they sit."""
+    columns = "pid,ppid,user:16,stat,wchan:24,etimes,args"
+    words = ("ps", "--ppid", "2", "-p", "2", "--deselect", "--forest", "-o", columns, "--cols", "160")
     with suppress(OSError, subprocess.TimeoutExpired):
         subprocess.run(words, stdin=subprocess.DEVNULL, stdout=sys.stderr, check=False, timeout=20)
 
