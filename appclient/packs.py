@@ -95,6 +95,12 @@ def _bind(pack: Pack, origin: Origin | None) -> None:
         pack.bound = window or size
 
 
+def _is_near(pack: Pack, frame: int) -> bool:
+    ahead = pack.coming[frame] - pack.received
+    rate = pack.received / max(time.monotonic() - pack.began, 0.001)
+    return ahead <= max(rate, 1 << 20) * max(WAIT_SECONDS, 3 * pack.round_trip)
+
+
 class LaunchPacks:
     """The packs of one user's bubbles. Made and used in the agent's loop."""
 
@@ -131,7 +137,6 @@ class LaunchPacks:
         self._packs: dict[tuple[bytes, str], Pack] = {}
         self._opened: OrderedDict[tuple[bytes, str], None] = OrderedDict()
         self._tasks: asyncio.TaskGroup | None = None
-        self.round_trip = 0.02  # seconds, as last measured
 
     def start_in(self, tasks: asyncio.TaskGroup) -> None:
         """Use a group that somebody leaves for what runs in the background."""
@@ -178,7 +183,14 @@ class LaunchPacks:
         for reference in references:
             key = (bubble, reference.application)
             if key not in self._packs:
-                pack = Pack(bubble, reference, tally, loop.create_future(), began=time.monotonic())
+                pack = Pack(
+                    bubble,
+                    reference,
+                    tally,
+                    loop.create_future(),
+                    began=time.monotonic(),
+                    round_trip=door.round_trip,
+                )
                 self._packs[key] = pack
                 packs.append(pack)
         way = _Way(door, origin, layers_of)
@@ -218,17 +230,12 @@ class LaunchPacks:
                 if pack.called >= _CALLS:
                     pack.call.set()
                 continue
-            if last < 0 or wanted or not self._is_near(pack, last):
+            if last < 0 or wanted or not _is_near(pack, last):
                 continue
             await asyncio.wait([self._arrival(pack, last)])
             if last not in pack.missing:
                 return True
         return False
-
-    def _is_near(self, pack: Pack, frame: int) -> bool:
-        ahead = pack.coming[frame] - pack.received
-        rate = pack.received / max(time.monotonic() - pack.began, 0.001)
-        return ahead <= max(rate, 1 << 20) * max(WAIT_SECONDS, 3 * self.round_trip)
 
     def _end(self, pack: Pack) -> None:
         key = (pack.bubble, pack.reference.application)

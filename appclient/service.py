@@ -361,9 +361,6 @@ class Service:
     async def _warm(self) -> None:
         """Have connections open for the launch that may come."""
         with suppress(MillstreamError, ExceptionGroup):
-            before = time.monotonic()
-            await self.session().door.warm(1)
-            self.packs.round_trip = time.monotonic() - before
             await self.session().door.warm()
 
     async def _read_file(self, published: Published, path: bytes) -> bytes:
