@@ -10,15 +10,9 @@ from hypothesis import strategies as st
 
 from packageformat.errors import FormatError
 from packageformat.hashing import page_hashes
-from packageformat.launchpack import (
-    PackedPage,
-    PackExtent,
-    PackReader,
-    PackSource,
-    build_pack,
-    directory_end,
-)
+from packageformat.launchpack import PackedPage, PackExtent, PackReader, directory_end
 from packageformat.limits import PAGE_SIZE
+from packageformat.packbuild import PackSource, build_pack
 from tests.vectors.sample import EXTENTS, SAMPLE, STACK, make_pack
 
 TREE = SAMPLE.package.tree
