@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import re
 import struct
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 
@@ -35,6 +35,7 @@ from packageformat.packdirectory import (
     frame_sizes,
     siblings,
 )
+from packageformat.records import by_rows
 
 __all__ = [
     "PREAMBLE_SIZE",
@@ -195,16 +196,9 @@ class PackReader:
         if sha256(part).digest()[:FRAME_DIGEST_SIZE] != frame.digest:
             raise CorruptBlockError(f"a launch pack with a damaged frame, number {number}")
         layers = directory.layers
-        plain = decompress(part[len(part) - frame.stored_size :], _plain_size(frame, directory))
         found: dict[tuple[int, int], dict[int, bytes]] = {}
-        start = 0
-        for extent in frame.extents:
-            size = layers[extent.layer].sizes[extent.block]
-            pages = found.setdefault((extent.layer, extent.block), {})
-            for page in range(extent.first_page, extent.first_page + extent.pages):
-                end = start + min(PAGE_SIZE, size - page * PAGE_SIZE)
-                pages[page] = plain[start:end]
-                start = end
+        for extent, page, content in _pages(directory, frame, part[len(part) - frame.stored_size :]):
+            found.setdefault((extent.layer, extent.block), {})[page] = content
         position = 0
         read: list[BlockPages] = []
         for (layer, block), pages in found.items():
@@ -309,24 +303,11 @@ class PackReader:
         if sha256(part).digest()[:FRAME_DIGEST_SIZE] != frame.digest:
             raise CorruptBlockError(f"a launch pack with a damaged frame, number {self._next_frame}")
         hashes_size = len(self._siblings) * DIGEST_SIZE
-        lengths = [
-            min(PAGE_SIZE, directory.layers[extent.layer].sizes[extent.block] - page * PAGE_SIZE)
-            for extent in frame.extents
-            for page in range(extent.first_page, extent.first_page + extent.pages)
-        ]
-        plain = memoryview(decompress(part[hashes_size:], sum(lengths)))
         pages: list[PackedPage] = []
         found: dict[tuple[int, int], dict[int, bytes]] = {}
-        start = 0
-        position = iter(lengths)
-        for extent in frame.extents:
-            of_block = found.setdefault((extent.layer, extent.block), {})
-            for page in range(extent.first_page, extent.first_page + extent.pages):
-                length = next(position)
-                content = bytes(plain[start : start + length])
-                start += length
-                of_block[page] = sha256(content).digest()
-                pages.append(PackedPage(extent.layer, extent.block, page, content))
+        for extent, page, content in _pages(directory, frame, part[hashes_size:]):
+            found.setdefault((extent.layer, extent.block), {})[page] = sha256(content).digest()
+            pages.append(PackedPage(extent.layer, extent.block, page, content))
         given = found.keys() & self._hashes.keys()
         for index, sibling in enumerate(self._siblings):
             found[sibling.layer, sibling.block][sibling.first_page] = part[
@@ -390,11 +371,22 @@ def directory_end(preamble: bytes) -> int:
     return PREAMBLE.size + int(stored_size)
 
 
-def _plain_size(frame: PackFrame, directory: PackDirectory) -> int:
-    size = 0
-    for extent in frame.extents:
-        end = min(
-            (extent.first_page + extent.pages) * PAGE_SIZE, directory.layers[extent.layer].sizes[extent.block]
-        )
-        size += end - extent.first_page * PAGE_SIZE
-    return size
+def _pages(
+    directory: PackDirectory, frame: PackFrame, stored: bytes
+) -> Iterator[tuple[PackExtent, int, bytes]]:
+    """Give the pages of a frame, unverified, with their extents and their numbers in the block.
+
+    Raises:
+        FormatError: `stored` does not hold them.
+    """
+    sizes = [directory.layers[extent.layer].size_of(extent) for extent in frame.extents]
+    plain = memoryview(decompress(stored, sum(sizes)))
+    start = 0
+    for extent, size in zip(frame.extents, sizes, strict=True):
+        content = plain[start : start + size]
+        start += size
+        if extent.by_columns:
+            content = memoryview(by_rows(content))
+        for number in range(extent.pages):
+            page = bytes(content[number * PAGE_SIZE : (number + 1) * PAGE_SIZE])
+            yield extent, extent.first_page + number, page
