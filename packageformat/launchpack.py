@@ -12,16 +12,14 @@ from __future__ import annotations
 
 import re
 import struct
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 
-from packageformat.compression import compress, decompress
+from packageformat.compression import decompress
 from packageformat.errors import CorruptBlockError, FormatError, UnsupportedError
-from packageformat.hashing import block_id_of_pages, page_hashes
-from packageformat.hashtree import multiproof, split
+from packageformat.hashing import block_id_of_pages
 from packageformat.limits import (
-    BLOCK_SIZE,
     DIGEST_SIZE,
     FORMAT_VERSION,
     PACK_DIRECTORY_BYTES_MAX,
@@ -33,15 +31,11 @@ from packageformat.packdirectory import (
     PackExtent,
     PackFrame,
     PackLayer,
-    TouchedBlocks,
     decode_directory,
-    encode_directory,
     frame_sizes,
     siblings,
 )
-from packageformat.packplan import plan_pack
-from packageformat.stack import bubble_id
-from packageformat.tree import Tree
+from packageformat.records import by_rows
 
 __all__ = [
     "PREAMBLE_SIZE",
@@ -50,9 +44,7 @@ __all__ = [
     "PackExtent",
     "PackLayer",
     "PackReader",
-    "PackSource",
     "PackedPage",
-    "build_pack",
     "directory_end",
     "language_of",
     "language_pack",
@@ -68,10 +60,6 @@ LANGUAGE_MARK = "@"
 """In the name of a language's pack; no application's id holds one."""
 
 _LANGUAGE = re.compile(r"([a-z]{2,3})(?:[_.@]|$)")
-
-Group = tuple[PackExtent, ...]
-Each = Callable[[Callable[[Group], bytes], Iterable[Group]], Iterable[bytes]]
-"""What maps a function over the extents of frames, in order: `map`, or an executor's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,15 +84,6 @@ class BlockPages:
 
 class MissingHashesError(FormatError):
     """A frame that cannot be verified before one that was skipped has been read."""
-
-
-@dataclass(frozen=True, slots=True)
-class PackSource:
-    """One layer to make a pack from; all of it trusted."""
-
-    version_id: bytes
-    tree: Tree
-    block_ids: bytes
 
 
 class PackReader:
@@ -217,16 +196,9 @@ class PackReader:
         if sha256(part).digest()[:FRAME_DIGEST_SIZE] != frame.digest:
             raise CorruptBlockError(f"a launch pack with a damaged frame, number {number}")
         layers = directory.layers
-        plain = decompress(part[len(part) - frame.stored_size :], _plain_size(frame, directory))
         found: dict[tuple[int, int], dict[int, bytes]] = {}
-        start = 0
-        for extent in frame.extents:
-            size = layers[extent.layer].sizes[extent.block]
-            pages = found.setdefault((extent.layer, extent.block), {})
-            for page in range(extent.first_page, extent.first_page + extent.pages):
-                end = start + min(PAGE_SIZE, size - page * PAGE_SIZE)
-                pages[page] = plain[start:end]
-                start = end
+        for extent, page, content in _pages(directory, frame, part[len(part) - frame.stored_size :]):
+            found.setdefault((extent.layer, extent.block), {})[page] = content
         position = 0
         read: list[BlockPages] = []
         for (layer, block), pages in found.items():
@@ -331,24 +303,11 @@ class PackReader:
         if sha256(part).digest()[:FRAME_DIGEST_SIZE] != frame.digest:
             raise CorruptBlockError(f"a launch pack with a damaged frame, number {self._next_frame}")
         hashes_size = len(self._siblings) * DIGEST_SIZE
-        lengths = [
-            min(PAGE_SIZE, directory.layers[extent.layer].sizes[extent.block] - page * PAGE_SIZE)
-            for extent in frame.extents
-            for page in range(extent.first_page, extent.first_page + extent.pages)
-        ]
-        plain = memoryview(decompress(part[hashes_size:], sum(lengths)))
         pages: list[PackedPage] = []
         found: dict[tuple[int, int], dict[int, bytes]] = {}
-        start = 0
-        position = iter(lengths)
-        for extent in frame.extents:
-            of_block = found.setdefault((extent.layer, extent.block), {})
-            for page in range(extent.first_page, extent.first_page + extent.pages):
-                length = next(position)
-                content = bytes(plain[start : start + length])
-                start += length
-                of_block[page] = sha256(content).digest()
-                pages.append(PackedPage(extent.layer, extent.block, page, content))
+        for extent, page, content in _pages(directory, frame, part[hashes_size:]):
+            found.setdefault((extent.layer, extent.block), {})[page] = sha256(content).digest()
+            pages.append(PackedPage(extent.layer, extent.block, page, content))
         given = found.keys() & self._hashes.keys()
         for index, sibling in enumerate(self._siblings):
             found[sibling.layer, sibling.block][sibling.first_page] = part[
@@ -413,102 +372,22 @@ def directory_end(preamble: bytes) -> int:
     return PREAMBLE.size + int(stored_size)
 
 
-def _plain_size(frame: PackFrame, directory: PackDirectory) -> int:
-    size = 0
-    for extent in frame.extents:
-        end = min(
-            (extent.first_page + extent.pages) * PAGE_SIZE, directory.layers[extent.layer].sizes[extent.block]
-        )
-        size += end - extent.first_page * PAGE_SIZE
-    return size
-
-
-def build_pack(
-    application: str,
-    stack: Sequence[PackSource],
-    extents: Sequence[PackExtent],
-    read_block: Callable[[int, int], bytes],
-    level: int = 19,
-    class_of: Callable[[PackExtent], Hashable] | None = None,
-    each: Each = map,
-    window_pages: int | None = None,
-    also: Iterable[tuple[int, int]] = (),
-) -> bytes:
-    """Return the launch pack of these pages.
-
-    Args:
-        application: the id of the application that is launched.
-        stack: the bubble's layers, bottom first.
-        extents: the pages in first-touch order, none twice.
-        read_block: gives the plain bytes of a block, by layer and number.
-        level: zstd's.
-        class_of: gives the class of an extent of one page; a frame holds pages of one class only.
-        each: maps a function over the frames, as `map` does: an executor's compresses several at once, and
-            then reads blocks from several threads.
-        window_pages: how many of the pages lead to the first window; they come in frames of their own.
-        also: further files, by layer and first block, whose block ids are proved although no page of theirs
-            comes: those that have the content of one whose pages do.
+def _pages(
+    directory: PackDirectory, frame: PackFrame, stored: bytes
+) -> Iterator[tuple[PackExtent, int, bytes]]:
+    """Give the pages of a frame, unverified, with their extents and their numbers in the block.
 
     Raises:
-        FormatError: pages that are not there, or twice; more than a pack may hold.
+        FormatError: `stored` does not hold them.
     """
-    touched: list[dict[int, bytes]] = [{} for _ in stack]
-    for extent in extents:
-        if extent.pages < 1:
-            raise FormatError("a launch pack of no pages")
-    for number, block in (*((extent.layer, extent.block) for extent in extents), *also):
-        if not 0 <= number < len(stack) or not 0 <= block < stack[number].tree.block_count:
-            raise FormatError("a launch pack of pages that are not there")
-        if block not in touched[number]:
-            source = stack[number]
-            entry, offset = source.tree.block_place(block)
-            first = block - offset // BLOCK_SIZE
-            for one in range(first, first + source.tree.file_block_count(entry)):
-                touched[number][one] = source.block_ids[one * DIGEST_SIZE : (one + 1) * DIGEST_SIZE]
-    layers = tuple(
-        TouchedBlocks(
-            source.version_id,
-            source.tree.block_count,
-            {block: source.tree.block_size(block) for block in blocks},
-            blocks,
-            multiproof(split(source.block_ids), blocks) if blocks else (),
-        )
-        for source, blocks in zip(stack, touched, strict=True)
-    )
-
-    def size_of(extent: PackExtent) -> int:
-        end = (extent.first_page + extent.pages) * PAGE_SIZE
-        return min(end, layers[extent.layer].sizes[extent.block]) - extent.first_page * PAGE_SIZE
-
-    def compressed(group: Group) -> bytes:
-        pages = [
-            read_block(extent.layer, extent.block)[
-                extent.first_page * PAGE_SIZE : (extent.first_page + extent.pages) * PAGE_SIZE
-            ]
-            for extent in group
-        ]
-        return compress(b"".join(pages), level)
-
-    frames: list[PackFrame] = []
-    parts: list[bytes] = []
-    seen: set[tuple[int, int]] = set()
-    plan = list(plan_pack(extents, size_of, class_of, window_pages))
-    for group, stored in zip(plan, each(compressed, plan), strict=True):
-        frame = PackFrame(group, len(stored), b"\0" * FRAME_DIGEST_SIZE)
-        hashes: dict[tuple[int, int], bytes] = {}
-        given: list[bytes] = []
-        for sibling in siblings(frame, layers, seen):
-            key = (sibling.layer, sibling.block)
-            if key not in hashes:
-                hashes[key] = page_hashes(read_block(*key))
-            given.append(
-                hashes[key][sibling.first_page * DIGEST_SIZE : (sibling.first_page + 1) * DIGEST_SIZE]
-            )
-        part = b"".join(given) + stored
-        frames.append(PackFrame(group, len(stored), sha256(part).digest()[:FRAME_DIGEST_SIZE]))
-        parts.append(part)
-    versions = [source.version_id for source in stack]
-    directory = encode_directory(PackDirectory(application, bubble_id(versions), layers, tuple(frames)))
-    packed = compress(directory, 19)
-    preamble = PREAMBLE.pack(MAGIC, FORMAT_VERSION, 0, len(packed), len(directory), sha256(packed).digest())
-    return b"".join((preamble, packed, *parts))
+    sizes = [directory.layers[extent.layer].size_of(extent) for extent in frame.extents]
+    plain = memoryview(decompress(stored, sum(sizes)))
+    start = 0
+    for extent, size in zip(frame.extents, sizes, strict=True):
+        content = plain[start : start + size]
+        start += size
+        if extent.by_columns:
+            content = memoryview(by_rows(content))
+        for number in range(extent.pages):
+            page = bytes(content[number * PAGE_SIZE : (number + 1) * PAGE_SIZE])
+            yield extent, extent.first_page + number, page

@@ -35,7 +35,10 @@ from packageformat.record import Record
 from packageformat.stack import bubble_id
 
 EXTENT = struct.Struct("<BIBB")
-"""Layer, block, first page, pages."""
+"""Layer, block, first page (and `BY_COLUMNS`), pages."""
+
+BY_COLUMNS = 0x80
+"""In the byte of an extent's first page: its bytes are stored by columns (`records`)."""
 
 FRAME_DIGEST_SIZE = 8
 """Bytes of a frame's SHA-256 that the directory keeps: enough to tell damage, which is all they are for."""
@@ -49,6 +52,7 @@ class PackExtent:
     block: int  # in that layer's package
     first_page: int  # 0 to 15
     pages: int  # 1 to 16
+    by_columns: bool = False  # stored as records.by_columns makes them, in the frame of a pack
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +94,11 @@ class TouchedBlocks:
         if size is None:
             raise FormatError("a launch pack with pages of a block that it does not prove")
         return -(-size // PAGE_SIZE)
+
+    def size_of(self, extent: PackExtent) -> int:
+        """Return the plain bytes of pages of one of these blocks, which has them."""
+        end = min((extent.first_page + extent.pages) * PAGE_SIZE, self.sizes[extent.block])
+        return end - extent.first_page * PAGE_SIZE
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +145,7 @@ class PackDirectory:
                 if seen.get(key, 0) & bits:
                     raise FormatError("a launch pack with a page twice")
                 seen[key] = seen.get(key, 0) | bits
-                plain += min(end * PAGE_SIZE, layer.sizes[extent.block]) - extent.first_page * PAGE_SIZE
+                plain += layer.size_of(extent)
             if not 0 < plain <= PACK_FRAME_PLAIN_MAX:
                 raise FormatError(
                     f"a launch pack with a frame of {plain} bytes, allowed {PACK_FRAME_PLAIN_MAX}"
@@ -216,7 +225,12 @@ def encode_directory(directory: PackDirectory) -> bytes:
             b"".join(frame.digest for frame in directory.frames),
             struct.pack(f"<{len(directory.frames)}H", *[len(frame.extents) for frame in directory.frames]),
             b"".join(
-                EXTENT.pack(extent.layer, extent.block, extent.first_page, extent.pages)
+                EXTENT.pack(
+                    extent.layer,
+                    extent.block,
+                    extent.first_page | (BY_COLUMNS if extent.by_columns else 0),
+                    extent.pages,
+                )
                 for frame in directory.frames
                 for extent in frame.extents
             ),
@@ -259,7 +273,10 @@ def decode_directory(data: bytes) -> PackDirectory:
         raise FormatError("a launch pack whose columns are of different length")
     if ends[-1] * EXTENT.size != len(packed):
         raise FormatError("a launch pack whose extents do not make up its frames")
-    extents = [PackExtent(*fields) for fields in EXTENT.iter_unpack(packed)]
+    extents = [
+        PackExtent(layer, block, first & ~BY_COLUMNS, pages, first >= BY_COLUMNS)
+        for layer, block, first, pages in EXTENT.iter_unpack(packed)
+    ]
     frames = tuple(
         PackFrame(
             tuple(extents[start:end]),

@@ -18,8 +18,9 @@ from typing import Literal
 
 from packageformat.compression import decompress
 from packageformat.errors import FormatError, MillstreamError
-from packageformat.launchpack import Each, PackReader, build_pack, language_pack
+from packageformat.launchpack import PackReader, language_pack
 from packageformat.launchprofile import decode_profiles, extents_of
+from packageformat.packbuild import Each, build_pack
 from packageformat.packdirectory import PackDirectory, PackExtent, decode_directory
 from packageformat.packplan import with_late_pages
 from packageformat.profileorder import in_due_time

@@ -15,10 +15,11 @@ from types import TracebackType
 from typing import TypeVar
 
 from packageformat.errors import CorruptBlockError, FormatError
-from packageformat.launchpack import PackLayer, PackSource
+from packageformat.launchpack import PackLayer
 from packageformat.launchprofile import ContentIndex, content_index
 from packageformat.layout import unpack_frame
 from packageformat.package import Package
+from packageformat.packbuild import PackSource
 from streamserver.database import catalogue
 from streamserver.errors import DamagedObjectError, UnknownNameError
 from streamserver.packagefile import read_head

@@ -50,6 +50,7 @@ from packageformat.errors import FormatError
 from packageformat.hashing import digest
 from packageformat.header import CHECKSUM_OFFSET, HEADER_SIZE, Section
 from packageformat.launchpack import PREAMBLE as PACK_PREAMBLE
+from packageformat.launchpack import directory_end
 from packageformat.launchprofile import PREAMBLE as PROFILE_PREAMBLE
 from packageformat.limits import BLOCK_SIZE, MEMORY_FACTOR, MEMORY_FIXED, PACK_DIRECTORY_BYTES_MAX
 from packageformat.manifest import encode_manifest
@@ -196,9 +197,7 @@ def changed_value(value: Any, source: random.Random) -> Any:
 def targets(folder: Path) -> list[Target]:
     """Return all targets; `folder` is for those that read files."""
     good = make.good()
-    manifest, pack = SAMPLE.package.manifest, good["pack.bin"]
-    directory_end = PACK_PREAMBLE.size + PACK_PREAMBLE.unpack_from(pack)[3]
-    plain_directory = decompress(pack[PACK_PREAMBLE.size : directory_end], PACK_PREAMBLE.unpack_from(pack)[4])
+    manifest = SAMPLE.package.manifest
     profile_plain = PROFILE_PREAMBLE.unpack_from(good["profile.bin"])[4]
     frame = b"".join(SAMPLE.blocks[block] for block in SAMPLE.package.layout.blocks(3))
     write_view(folder / "view", [(SAMPLE.package.version_id, SAMPLE.package.tree, SAMPLE.package.block_ids)])
@@ -214,11 +213,18 @@ def targets(folder: Path) -> list[Target]:
         changed = replace(manifest, tree_digest=digest(tree), tree_size=max(1, len(tree)))
         return package_file(manifest=encode_manifest(changed), tree=tree)
 
-    def with_directory(data: bytes) -> bytes:
-        packed = compress(data[:PACK_DIRECTORY_BYTES_MAX], 1)
-        sizes = (len(packed), len(data), digest(packed))
-        return (
-            PACK_PREAMBLE.pack(*PACK_PREAMBLE.unpack_from(pack)[:3], *sizes) + packed + pack[directory_end:]
+    def pack_directory(name: str, weight: int) -> Target:
+        pack = good[f"{name}.bin"]
+        preamble, end = PACK_PREAMBLE.unpack_from(pack), directory_end(pack)
+
+        def wrap(data: bytes) -> bytes:
+            packed = compress(data[:PACK_DIRECTORY_BYTES_MAX], 1)
+            sizes = (len(packed), len(data), digest(packed))
+            return PACK_PREAMBLE.pack(*preamble[:3], *sizes) + packed + pack[end:]
+
+        plain = decompress(pack[PACK_PREAMBLE.size : end], preamble[4])
+        return Target(
+            f"{name}-directory", weight, (plain,), PARSERS[name], wrap, structured=True, vector=name
         )
 
     def with_profile_preamble(document: bytes) -> bytes:
@@ -259,6 +265,7 @@ def targets(folder: Path) -> list[Target]:
             ("pointer", "pointer.bin", 8, True),
             ("profile", "profile.bin", 4, False),
             ("publishing", "publishing.bin", 8, True),
+            ("tablepack", "tablepack.bin", 4, False),
             ("tree", "tree.bin", 16, False),
         )
     ]
@@ -297,15 +304,8 @@ def targets(folder: Path) -> list[Target]:
             lambda data: package_file(stored={Section.TREE: (data, manifest.tree_size)}),
             vector="package",
         ),
-        Target(
-            "pack-directory",
-            6,
-            (plain_directory,),
-            PARSERS["pack"],
-            with_directory,
-            structured=True,
-            vector="pack",
-        ),
+        pack_directory("pack", 6),
+        pack_directory("tablepack", 4),
         Target(
             "profile-document",
             8,

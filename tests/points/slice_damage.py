@@ -10,9 +10,10 @@ from pathlib import Path
 
 from packageformat.entry import Kind
 from packageformat.errors import FormatError
-from packageformat.launchpack import PackExtent, PackLayer, PackReader, PackSource, build_pack
+from packageformat.launchpack import PackExtent, PackLayer, PackReader
 from packageformat.limits import BLOCK_SIZE, PAGE_SIZE
 from packageformat.package import Section
+from packageformat.packbuild import PackSource, build_pack
 from tests.packagefiles import PackageFile, open_package
 from tests.points.outcome import Outcome
 from tests.stage import Stage, stage

@@ -46,6 +46,7 @@ from tests.vectors.sample import (
     make_publishing,
     package_file,
 )
+from tests.vectors.tablepack import make_table_pack, with_first_page
 
 FOLDER = Path(__file__).resolve().parent
 TREE = SAMPLE.package.tree
@@ -65,6 +66,7 @@ def good() -> dict[str, bytes]:
         "pointer.bin": encode_pointer(make_pointer()),
         "profile.bin": encode_profiles(make_profiles()),
         "publishing.bin": encode_publishing(make_publishing()),
+        "tablepack.bin": make_table_pack(),
         "tree.bin": encode_tree(TREE),
     }
 
@@ -294,6 +296,9 @@ def bad_storage() -> dict[str, bytes]:
         "pack-directory-of-billions.bin": pack[:12] + struct.pack("<II", 2**32 - 1, 2**32 - 1) + pack[20:],
         "pack-directory-damaged.bin": pack[:70] + bytes([pack[70] ^ 1]) + pack[71:],
         "pack-page-damaged.bin": pack[:-1] + bytes([pack[-1] ^ 1]),
+        "tablepack-columns-not-told.bin": with_first_page(2, 14),
+        "tablepack-columns-of-code.bin": with_first_page(0, 0x80 | 12),
+        "tablepack-unknown-bit.bin": with_first_page(2, 0x40 | 0x80 | 14),
         "package-empty.ovp": b"",
         "package-header-only.ovp": SAMPLE.file[:HEADER_SIZE],
         "package-cut-short.ovp": SAMPLE.file[:-1],

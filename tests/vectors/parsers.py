@@ -5,7 +5,7 @@ What a parser needs besides the bytes (a verified tree, a stack, a trusted key) 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 from packageformat.delta import (
     PageNumbers,
@@ -16,7 +16,7 @@ from packageformat.delta import (
 )
 from packageformat.encoding import decode
 from packageformat.errors import FormatError
-from packageformat.launchpack import PackReader
+from packageformat.launchpack import PackLayer, PackReader
 from packageformat.launchprofile import decode_profiles, encode_profiles
 from packageformat.layout import decode_layout, encode_layout, unpack_frame
 from packageformat.limits import ENVELOPE_BYTES_MAX
@@ -26,6 +26,7 @@ from packageformat.publishing import decode_publishing, encode_publishing
 from packageformat.signed import open_sealed
 from packageformat.tree import decode_tree, encode_tree
 from tests.vectors.sample import OLD, SAMPLE, SERVER, STACK, parse_package
+from tests.vectors.tablepack import TABLE_STACK
 
 Parser = Callable[[bytes], bytes]
 """Takes untrusted bytes; returns what they say as bytes again, or raises FormatError."""
@@ -45,9 +46,9 @@ def read_package(file: bytes) -> bytes:
     return file
 
 
-def read_pack(stream: bytes) -> bytes:
+def read_pack(stream: bytes, stack: Sequence[PackLayer] = STACK) -> bytes:
     """Read a launch pack to its end."""
-    reader = PackReader(STACK)
+    reader = PackReader(stack)
     reader.feed(stream)
     if not reader.complete:
         raise FormatError("a launch pack that is cut short")
@@ -107,6 +108,7 @@ PARSERS: Mapping[str, Parser] = {
     "pointer": lambda data: encode_pointer(decode_pointer(data)),
     "profile": lambda data: encode_profiles(decode_profiles(data)),
     "publishing": lambda data: encode_publishing(decode_publishing(data)),
+    "tablepack": lambda data: read_pack(data, TABLE_STACK),
     "tree": lambda data: encode_tree(decode_tree(data)),
 }
 

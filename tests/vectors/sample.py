@@ -11,12 +11,13 @@ from packageformat.deltabuild import DeltaSide, build_delta
 from packageformat.hashing import block_id, digest
 from packageformat.hashtree import root, split
 from packageformat.header import Section, encode_header, header_of_sizes
-from packageformat.launchpack import PackExtent, PackLayer, PackSource, build_pack
+from packageformat.launchpack import PackExtent, PackLayer
 from packageformat.launchprofile import LaunchProfile, PackageProfiles, ProfileContent, ProfileRun, Touch
 from packageformat.layout import Layout, encode_frame, encode_layout, plan_frames
 from packageformat.limits import BLOCK_SIZE
 from packageformat.manifest import Manifest, encode_manifest, version_id
 from packageformat.package import Package, PackageParser, assemble_head
+from packageformat.packbuild import PackSource, build_pack
 from packageformat.pointer import PackReference, Pointer
 from packageformat.policy import Policy
 from packageformat.publishing import Published, Publishing

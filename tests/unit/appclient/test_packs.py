@@ -19,9 +19,10 @@ from appclient.packwork import Pack, learn
 from appclient.statistics import Tally
 from appclient.updating import Updates
 from bubble.cachefile import CacheFolder
-from packageformat.launchpack import PackReader, PackSource, build_pack, directory_end
+from packageformat.launchpack import PackReader, directory_end
 from packageformat.limits import BLOCK_SIZE, PAGE_SIZE
 from packageformat.package import front_extent
+from packageformat.packbuild import PackSource, build_pack
 from packageformat.packdirectory import PackExtent
 from packageformat.pointer import PackReference
 from tests.packages import build_package, open_package

@@ -8,18 +8,27 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from packageformat.compression import compress
 from packageformat.errors import FormatError
-from packageformat.hashing import page_hashes
-from packageformat.launchpack import (
-    PackedPage,
-    PackExtent,
-    PackReader,
-    PackSource,
-    build_pack,
-    directory_end,
-)
+from packageformat.hashing import block_id, page_hashes
+from packageformat.hashtree import root, split
+from packageformat.launchpack import PackedPage, PackExtent, PackLayer, PackReader, directory_end
 from packageformat.limits import PAGE_SIZE
+from packageformat.packbuild import PackSource, build_pack
+from packageformat.packdirectory import PackFrame
+from packageformat.tree import Kind, Node, build_tree
 from tests.vectors.sample import EXTENTS, SAMPLE, STACK, make_pack
+from tests.vectors.tablepack import (
+    BLOCK_IDS,
+    BLOCKS,
+    CODE,
+    LIBRARY,
+    TABLE_STACK,
+    VERSION,
+    make_table_pack,
+    with_first_page,
+)
+from tests.vectors.tablepack import TREE as TABLE_TREE
 
 TREE = SAMPLE.package.tree
 SOURCE = PackSource(SAMPLE.package.version_id, TREE, SAMPLE.package.block_ids)
@@ -156,3 +165,84 @@ def test_any_bytes_give_no_page(data: bytes) -> None:
     except FormatError:
         return
     assert not reader.complete
+
+
+def frame_of(pack: bytes) -> PackFrame:
+    reader = PackReader(TABLE_STACK)
+    reader.feed(pack[: directory_end(pack)])
+    assert reader.directory is not None
+    [frame] = reader.directory.frames
+    return frame
+
+
+def plain_library(pages: dict[int, bytes]) -> bool:
+    return b"".join(pages[number] for number in sorted(pages)) == LIBRARY[12 * PAGE_SIZE :]
+
+
+def test_a_table_of_relocations_is_stored_by_columns_and_read_back() -> None:
+    pack = make_table_pack()
+    assert frame_of(pack).extents == (
+        PackExtent(0, 0, 12, 2),
+        PackExtent(0, 1, 5, 3),
+        PackExtent(0, 0, 14, 2, by_columns=True),
+        PackExtent(0, 1, 0, 5, by_columns=True),
+    ), "the code around it is stored as it is"
+    reader = PackReader(TABLE_STACK, "library")
+    found = reader.feed(pack)
+    assert reader.complete
+    assert plain_library({16 * page.block + page.page: page.plain for page in found})
+    again = PackReader(TABLE_STACK)
+    again.feed(pack[: directory_end(pack)])
+    [(start, size)] = again.frame_places()
+    assert plain_library(
+        {
+            16 * block.block + page: plain
+            for block in again.read_frame(0, pack[start : start + size])
+            for page, plain in block.pages.items()
+        }
+    )
+
+
+def test_a_table_by_columns_makes_a_pack_smaller() -> None:
+    code = LIBRARY[12 * PAGE_SIZE : 14 * PAGE_SIZE] + LIBRARY[21 * PAGE_SIZE :]
+    without = len(compress(code, 19))
+    by_rows = len(compress(code + LIBRARY[14 * PAGE_SIZE : 21 * PAGE_SIZE], 19))
+    assert frame_of(make_table_pack()).stored_size - without < 0.7 * (by_rows - without)
+
+
+@pytest.mark.parametrize(
+    "plain", [CODE, b"".join(b"line %d of a text\n" % number for number in range(3000)), bytes(40_000)]
+)
+def test_what_is_no_table_is_stored_as_it_is(plain: bytes) -> None:
+    tree = build_tree({b"": Node(Kind.FOLDER), b"file": Node(Kind.FILE, size=len(plain))})
+    ids = block_id(plain)
+    pages = -(-len(plain) // PAGE_SIZE)
+    source = PackSource(VERSION, tree, ids)
+    pack = build_pack("app", [source], [PackExtent(0, 0, 0, pages)], lambda _layer, _block: plain)
+    reader = PackReader([PackLayer(VERSION, root(split(ids)), 1)])
+    assert b"".join(page.plain for page in reader.feed(pack)) == plain
+    assert reader.directory is not None
+    assert [frame.extents for frame in reader.directory.frames] == [(PackExtent(0, 0, 0, pages),)]
+
+
+@given(st.integers(0, 3), st.integers(0, 255))
+def test_a_wrong_byte_for_an_extents_first_page_is_seen(extent: int, first_page: int) -> None:
+    pack = with_first_page(extent, first_page)
+    right = frame_of(make_table_pack()).extents[extent]
+    reader = PackReader(TABLE_STACK)
+    if first_page == right.first_page + 0x80 * right.by_columns:
+        assert pack == make_table_pack()
+        return
+    with pytest.raises(FormatError):
+        reader.feed(pack)
+
+
+@given(st.lists(st.integers(0, len(LIBRARY) // PAGE_SIZE), min_size=1, unique=True))
+def test_pages_of_a_table_come_back_in_any_order(numbers: list[int]) -> None:
+    extents = [PackExtent(0, number // 16, number % 16, 1) for number in numbers]
+    source = PackSource(VERSION, TABLE_TREE, BLOCK_IDS)
+    reader = PackReader(TABLE_STACK)
+    found = reader.feed(build_pack("app", [source], extents, lambda _layer, block: BLOCKS[block], level=1))
+    assert {16 * page.block + page.page: page.plain for page in found} == {
+        number: LIBRARY[number * PAGE_SIZE : (number + 1) * PAGE_SIZE] for number in numbers
+    }

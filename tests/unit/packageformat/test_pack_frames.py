@@ -10,16 +10,9 @@ from hypothesis import strategies as st
 
 from packageformat.errors import FormatError
 from packageformat.hashing import page_hashes
-from packageformat.launchpack import (
-    PREAMBLE_SIZE,
-    MissingHashesError,
-    PackExtent,
-    PackReader,
-    PackSource,
-    build_pack,
-    directory_end,
-)
+from packageformat.launchpack import PREAMBLE_SIZE, MissingHashesError, PackExtent, PackReader, directory_end
 from packageformat.limits import PAGE_SIZE
+from packageformat.packbuild import PackSource, build_pack
 from tests.vectors.sample import SAMPLE, STACK
 
 TREE = SAMPLE.package.tree

@@ -5,8 +5,9 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from packageformat.launchpack import PackExtent, PackReader, PackSource, build_pack
+from packageformat.launchpack import PackExtent, PackReader
 from packageformat.limits import PACK_FRAME_PLAIN_MAX, PAGE_SIZE, PAGES_A_BLOCK
+from packageformat.packbuild import PackSource, build_pack
 from packageformat.packplan import (
     CLASS_PLAIN_MIN,
     EXACT_PAGES,
