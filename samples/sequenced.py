@@ -20,9 +20,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from samples.demonstration import open_fuse_device
 from samples.lock import locked
 
 SAMPLES = Path(__file__).resolve().parent
+_TRAINED_BY = "2: an ordinary user\n"
+"""Lies beside a profile; another text than this one: it is made anew."""
+
 _opened: set[Path] = set()
 _trained: set[Path] = set()
 
@@ -117,14 +121,17 @@ def _train(package: Path, base: Path | None, say: Callable[[str], None]) -> None
         return
     _trained.add(package)
     stem = package.name.removesuffix(".ovp")
-    if package.with_name(f"{stem}.profile").exists():
+    rules = package.with_name("trained.by")
+    if package.with_name(f"{stem}.profile").exists() and rules.exists() and rules.read_text() == _TRAINED_BY:
         return
     told: dict[str, Any] = json.loads(package.with_name(f"{stem}.report.json").read_text("utf-8"))
     if all(application["terminal"] for application in told["applications"]):
         return
     say(f"training {package.name} (starts it a few times; this is kept)")
     try:
-        _sequencer("train", package, *([] if base is None else ["--packages", base.parent]), "--quiet")
+        with open_fuse_device():
+            _sequencer("train", package, *([] if base is None else ["--packages", base.parent]), "--quiet")
+        rules.write_text(_TRAINED_BY)
     except RuntimeError as error:
         say(f"{package.name} has no launch profile: {error}")
 

@@ -22,6 +22,7 @@ CLONE_NEWPID = 0x20000000
 CLONE_NEWNET = 0x40000000
 
 _PR_SET_PDEATHSIG = 1
+_SIGINT = 2
 _PR_CAPBSET_DROP = 24
 _SIGKILL = 9
 _LAST_CAPABILITY = 63
@@ -120,6 +121,11 @@ def set_host_name(name: str) -> None:
 def die_with_parent() -> None:
     """Have the kernel kill this process when its parent ends."""
     _check(_libc.prctl(_PR_SET_PDEATHSIG, _SIGKILL, 0, 0, 0), "prctl")
+
+
+def end_with_parent() -> None:
+    """Have the kernel interrupt this process (SIGINT) when its parent ends. Forgotten by a change of user."""
+    _check(_libc.prctl(_PR_SET_PDEATHSIG, _SIGINT, 0, 0, 0), "prctl")
 
 
 def bound_capabilities(kept: frozenset[int]) -> None:

@@ -24,11 +24,12 @@ from bubble.launch import BubbleSpec, is_running, probe
 from bubble.trace import RECORD, VARIABLE, TracedRead, read_trace
 from bubble.viewimage import load
 from packageformat.application import Application
-from packageformat.launchprofile import LaunchProfile, PackageProfiles
+from packageformat.launchprofile import LaunchProfile, PackageProfiles, decode_profiles, encode_profiles
 from sequencer.display import Display
 from sequencer.documents import documents_for
 from sequencer.errors import TrainingError
 from sequencer.firsttouch import Contents, RunKind, TracedRun, ViewContents, profile_of
+from sequencer.ordinary import Tell, as_ordinary, given_to, ordinary_user
 from sequencer.packagefile import PackageFile
 from sequencer.trial import WINDOW_S, arguments_of, await_exit, end_bubble, room_in, start_inside, supplied
 
@@ -85,7 +86,7 @@ def gui_applications(files: Sequence[PackageFile]) -> list[Application]:
 def train(
     files: Sequence[PackageFile], scratch: Path, plan: Plan, watch: Watch, only: str = ""
 ) -> PackageProfiles:
-    """Train the applications of the topmost package that show a window.
+    """Train the applications of the topmost package that show a window; by an ordinary user, if this is root.
 
     Args:
         files: the stack, bottom first.
@@ -112,7 +113,27 @@ def train(
     for document in plan.documents:
         if not document.is_file():
             raise TrainingError(f"no file {document}", hint="name documents that exist")
-    probe().require()
+    with ordinary_user(watch.say) as user:
+        if user is None:
+            probe().require()
+            return _train(files, scratch, plan, watch, applications)
+        own = replace(plan, documents=given_to(user, plan.documents))
+        hear = {"say": watch.say, "tick": watch.tick}
+
+        def work(tell: Tell) -> bytes:
+            mine = Watch(lambda text: tell("say", text), lambda text: tell("tick", text))
+            return encode_profiles(_train(files, user.folder, own, mine, applications))
+
+        return decode_profiles(as_ordinary(user, work, lambda kind, text: hear[kind](text)))
+
+
+def _train(
+    files: Sequence[PackageFile],
+    scratch: Path,
+    plan: Plan,
+    watch: Watch,
+    applications: Sequence[Application],
+) -> PackageProfiles:
     profiles: list[LaunchProfile] = []
     with (
         room_in(scratch) as room,
