@@ -18,12 +18,12 @@ from appclient import workflow
 from appclient.agentlink import agent_command
 from appclient.catalogue import Choice
 from appclient.changes import bubbles_of
-from appclient.door import Part
 from appclient.errors import UnknownPackageError, storage_error
 from appclient.folders import Folders
 from appclient.fronts import Fronts
 from appclient.heads import Head, Heads
 from appclient.homes import home_of, owner_of
+from appclient.lanes import Part
 from appclient.layer import Layer
 from appclient.session import Origin, Session
 from appclient.statistics import Tally

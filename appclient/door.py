@@ -8,15 +8,13 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
-import re
 import ssl
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Protocol
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import urlsplit
 
 import aiohttp
 
@@ -27,33 +25,26 @@ from appclient.errors import (
     ServerUnreachableError,
     ServerUntrustedError,
 )
+from appclient.lanes import LANES, STRIPE, Body, Part, Striped, lane_size, lanes_of
 from packageformat.errors import FormatError, MillstreamError
 
 ANSWER_MAX = 8 << 20
 """Bytes of any answer but an object's."""
 
-LANES = 8
-FAR_SECONDS = 0.05
-"""Connections over which a launch's stream comes from a server that is at least this far away, there and back.
-Each begins with a few packets and doubles them every round trip: eight are at full speed three round trips
-before one. From a near one they would bring nothing but work (RESULTS.md: 0.2 s at 20 ms)."""
-
-STRIPE = 16 << 10
-"""Bytes that come over one lane before the next one's turn: about what a connection begins with."""
-
 BESIDE = 3
 """Connections kept open between launches besides the stream's: for faults and layouts."""
 
 CONNECTIONS = LANES + 6
-"""Connections to the server, kept alive."""
+"""Connections to the server, kept alive. All streams together have LANES lanes, and one each beyond that: the
+others are for faults, which must not wait for a stream to end."""
 
 KEPT_SECONDS = 70.0
 """How long a connection that rests is used again: less than the server keeps it (75 s), so that none is used
 in the moment in which the server ends it. `service` asks for the server's health once a minute meanwhile."""
 
 READ_BUFFER = 2 << 20
-"""Bytes of a part that may wait to be taken, and as many again: what a launch needs comes on while the tables
-of contents are checked."""
+"""Bytes of a part, or of a lane, that may wait to be taken, and as many again: what a launch needs comes on
+while the tables of contents are checked."""
 
 OPEN_SECONDS = 60.0
 """How long the head of an answer may take, and its body if it is a refusal."""
@@ -64,44 +55,6 @@ SLOWEST_RATE = 8192
 
 _TIMEOUT = aiohttp.ClientTimeout(total=None, connect=15, sock_connect=10, sock_read=20)
 _SMALL_TIMEOUT = aiohttp.ClientTimeout(total=60, sock_connect=10, sock_read=20)
-
-
-_PART_WORD = re.compile(r"[\w.-]{1,256}", re.ASCII)
-
-
-class Body(Protocol):
-    """What an open part is read from, by `Door.take`."""
-
-    async def readexactly(self, size: int) -> bytes:
-        """Return the next `size` bytes."""
-
-
-class _Striped:
-    """A body that comes in stripes over several lanes, each stripe over the next one."""
-
-    def __init__(self, lanes: Sequence[aiohttp.StreamReader]) -> None:
-        self._lanes = lanes
-        self._at = 0
-
-    async def readexactly(self, size: int) -> bytes:
-        """Return the next `size` bytes."""
-        pieces = []
-        while size:
-            stripe, within = divmod(self._at, STRIPE)
-            here = min(size, STRIPE - within)
-            pieces.append(await self._lanes[stripe % len(self._lanes)].readexactly(here))
-            self._at += here
-            size -= here
-        return b"".join(pieces)
-
-
-@dataclass(frozen=True, slots=True)
-class Part:
-    """Some bytes of an object, by the address that the server gave out for it."""
-
-    path: str  # /v1/objects/DIGEST?e=...&c=...
-    offset: int
-    size: int
 
 
 class CapabilityExpiredError(MillstreamError):
@@ -161,6 +114,7 @@ class Door:
         self._grace = grace
         self.received = 0  # bytes of bodies, of all answers
         self.round_trip = 0.02  # seconds, as last measured
+        self._lanes_open = 0  # of all streams
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(
                 limit=CONNECTIONS,
@@ -220,20 +174,25 @@ class Door:
 
     @property
     def lanes(self) -> int:
-        """Over how many connections a long stream comes."""
-        return LANES if self.round_trip >= FAR_SECONDS else 1
+        """Over how many connections a long stream comes if there is no other."""
+        return lanes_of(self.round_trip)
 
     async def warm(self) -> None:
         """Have connections open before they are needed: a handshake costs two or three round trips.
 
         Raises ExceptionGroup of what `_exchange` raises, or that itself.
         """
-        before = time.monotonic()
-        await self._exchange("GET", "/v1/health", {}, None)
-        self.round_trip = time.monotonic() - before
+        # The first may have a handshake in front, three round trips that would make a near server a far one.
+        self.round_trip = min([await self._measure(), await self._measure()])
         async with asyncio.TaskGroup() as tasks:
             for _ in range(self.lanes + BESIDE):
-                tasks.create_task(self._exchange("GET", "/v1/health", {}, None))
+                tasks.create_task(self._measure())
+
+    async def _measure(self) -> float:
+        """Use a connection; return how many seconds that took. Raises as `_exchange`."""
+        before = time.monotonic()
+        await self._exchange("GET", "/v1/health", {}, None)
+        return time.monotonic() - before
 
     @asynccontextmanager
     async def part(self, path: str, offset: int, size: int) -> AsyncIterator[Body]:
@@ -255,30 +214,44 @@ class Door:
     @asynccontextmanager
     async def parts(self, parts: Sequence[Part]) -> AsyncIterator[Body]:
         """Open parts of several objects, which come one right behind the other. Raises as `part`."""
-        query = "&".join(f"p={_part_word(part)}" for part in parts)
+        path = f"/v1/stream?{'&'.join(f'p={part.word()}' for part in parts)}"
         total = sum(part.size for part in parts)
-        lanes = max(1, min(self.lanes, -(-total // STRIPE)))
-        async with AsyncExitStack() as undo:
-            opened = await asyncio.gather(
-                *(
-                    undo.enter_async_context(
-                        self._opened(f"/v1/stream?{query}&s={lane}.{lanes}.{STRIPE}", {})
+        lanes = max(1, min(self.lanes - self._lanes_open, -(-total // STRIPE)))
+        self._lanes_open += lanes
+        try:
+            async with AsyncExitStack() as undo:
+                if lanes == 1:
+                    yield await undo.enter_async_context(self._lane(path, total))
+                else:
+                    yield Striped(await self._open_lanes(undo, path, total, lanes))
+        finally:
+            self._lanes_open -= lanes
+
+    async def _open_lanes(self, undo: AsyncExitStack, path: str, total: int, lanes: int) -> Sequence[Body]:
+        """Open all lanes of a stream, or none: what one of them raises ends the others. Raises as `part`."""
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                opened = [
+                    tasks.create_task(
+                        undo.enter_async_context(
+                            self._lane(f"{path}&s={number}.{lanes}.{STRIPE}", lane_size(total, number, lanes))
+                        )
                     )
-                    for lane in range(lanes)
-                ),
-                return_exceptions=True,
-            )
-            responses = []
-            for one in opened:
-                if isinstance(one, BaseException):
-                    raise one
-                responses.append(one)
-            if (
-                any(response.status != 200 for response in responses)
-                or sum(response.content_length or 0 for response in responses) != total
-            ):
+                    for number in range(lanes)
+                ]
+        except ExceptionGroup as group:
+            first = group.exceptions[0]
+        else:
+            return [lane.result() for lane in opened]
+        raise first  # out here, where it keeps its own cause
+
+    @asynccontextmanager
+    async def _lane(self, path: str, size: int) -> AsyncIterator[Body]:
+        """Open a stream, or a lane of it, that has to have `size` bytes. Raises as `part`."""
+        async with self._opened(path, {}) as response:
+            if response.status != 200 or response.content_length != size:
                 raise ServerUntrustedError("the server sends something else than the parts it was asked for")
-            yield _Striped([response.content for response in responses])
+            yield response.content
 
     @asynccontextmanager
     async def _opened(self, path: str, headers: Mapping[str, str]) -> AsyncIterator[aiohttp.ClientResponse]:
@@ -369,21 +342,6 @@ async def certificate_of(address: Address) -> bytes:
     certificate = tls.getpeercert(binary_form=True)
     writer.close()
     return hashlib.sha256(certificate or b"").digest()
-
-
-def _part_word(part: Part) -> str:
-    """Return what stands for a part in a stream's address.
-
-    Raises:
-        ServerUntrustedError: its object's address is not of the shape that the server gives out.
-    """
-    parts = urlsplit(part.path)
-    query = parse_qs(parts.query)
-    expires, capability = query.get("e", [""])[0], query.get("c", [""])[0]
-    word = f"{parts.path.rpartition('/')[2]}.{expires}.{capability}.{part.offset}.{part.size}"
-    if not _PART_WORD.fullmatch(word):
-        raise ServerUntrustedError("the server's address of an object makes no sense")
-    return word
 
 
 def _authorization(token: str) -> dict[str, str]:

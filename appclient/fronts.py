@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 
-from appclient.door import Body, Door, Part
+from appclient.door import Door
+from appclient.lanes import Body, Part
 from packageformat.errors import MillstreamError
 
 

@@ -23,9 +23,10 @@ from concurrent.futures import Executor
 from contextlib import suppress
 from dataclasses import dataclass
 
-from appclient.door import Body, CapabilityExpiredError, Door, Part
+from appclient.door import CapabilityExpiredError, Door
 from appclient.errors import AgentError, ServerUnreachableError
 from appclient.fronts import Fronts
+from appclient.lanes import Body, Part
 from appclient.layer import Layer
 from appclient.packwork import (
     Came,

@@ -58,7 +58,8 @@ def span_of(header: str | None, total: int) -> Span | None:
 LANES_MAX = 16
 STRIPE_MIN, STRIPE_MAX = 1 << 14, 1 << 20
 
-_LANE = re.compile(r"([0-9]{1,2})\.([0-9]{1,2})\.([0-9]{5,7})", re.ASCII)
+_NUMBER = r"(0|[1-9][0-9]{0,6})"
+_LANE = re.compile(rf"{_NUMBER}\.{_NUMBER}\.{_NUMBER}", re.ASCII)  # one way to write a number
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +69,12 @@ class Lane:
     number: int
     count: int
     stripe: int
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.number < self.count <= LANES_MAX:
+            raise ValueError(f"lane {self.number} of {self.count}")
+        if not STRIPE_MIN <= self.stripe <= STRIPE_MAX:
+            raise ValueError(f"stripes of {self.stripe} bytes")
 
     def length(self, total: int) -> int:
         """Return the bytes of this lane of a stream of `total` bytes."""
@@ -81,11 +88,15 @@ class Lane:
             offset = 0
             while offset < size:
                 stripe, within = divmod(at, self.stripe)
-                here = min(size - offset, self.stripe - within)
+                here = min(size - offset, self.stripe - within if self.count > 1 else size)
                 if stripe % self.count == self.number:
                     yield part, offset, here
                 offset += here
                 at += here
+
+
+WHOLE = Lane(0, 1, STRIPE_MAX)
+"""The only lane of a stream that was not asked for in lanes: its pieces are the parts."""
 
 
 def lane_of(text: str) -> Lane | None:
@@ -93,7 +104,7 @@ def lane_of(text: str) -> Lane | None:
     found = _LANE.fullmatch(text)
     if found is None:
         return None
-    number, count, stripe = map(int, found.groups())
-    if not number < count <= LANES_MAX or not STRIPE_MIN <= stripe <= STRIPE_MAX:
+    try:
+        return Lane(*map(int, found.groups()))
+    except ValueError:
         return None
-    return Lane(number, count, stripe)

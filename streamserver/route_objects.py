@@ -6,7 +6,7 @@ import asyncio
 import logging
 import re
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 
 from aiohttp import ETag, web
@@ -16,7 +16,7 @@ from streamserver.connections import STALL_S
 from streamserver.context import CONTEXT, SENT
 from streamserver.descriptors import PIECE, OpenObject
 from streamserver.errors import DamagedObjectError
-from streamserver.ranges import Span, lane_of, span_of
+from streamserver.ranges import WHOLE, Lane, Span, lane_of, span_of
 from streamserver.reply import RefusedError
 
 IN_MEMORY_MAX = 256 * 1024  # bytes: answered in one piece
@@ -55,10 +55,7 @@ async def read_stream(request: web.Request) -> web.StreamResponse:
     lanes, over a connection each: all begin slowly, and so are together faster at full speed.
     """
     context = request.app[CONTEXT]
-    lanes = request.query.getall("s", ["0.1.65536"])
-    lane = lane_of(lanes[0]) if len(lanes) == 1 else None
-    if lane is None:
-        raise RefusedError("bad_range")
+    lane = _lane(request.query.getall("s", []))
     told = [_PART.fullmatch(part) for part in request.query.getall("p", [])]
     if not 0 < len(told) <= PARTS_MAX:
         raise RefusedError("bad_capability")
@@ -90,15 +87,20 @@ async def read_stream(request: web.Request) -> web.StreamResponse:
         await response.prepare(request)
         pieces = (
             (parts[part], Span(spans[part].offset + offset, size, spans[part].total, partial=True))
-            for part, offset, size in (lane.pieces(sizes) if lane.count > 1 else _whole(sizes))
+            for part, offset, size in lane.pieces(sizes)
         )
         await _send_all(request, response, pieces)
         return response
 
 
-def _whole(sizes: Sequence[int]) -> Iterator[tuple[int, int, int]]:
-    """Give all of each part, as Lane.pieces does a lane's."""
-    return ((part, 0, size) for part, size in enumerate(sizes))
+def _lane(told: Sequence[str]) -> Lane:
+    """Return the lane that a stream is asked for in. Raises RefusedError: there is no such lane."""
+    if not told:
+        return WHOLE
+    lane = lane_of(told[0]) if len(told) == 1 else None
+    if lane is None:
+        raise RefusedError("bad_request")
+    return lane
 
 
 def _require(request: web.Request, digest: bytes, expires: str, given: str) -> None:

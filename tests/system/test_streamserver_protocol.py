@@ -20,6 +20,9 @@ import aiohttp
 import pytest
 from yarl import URL
 
+from appclient.address import address_of
+from appclient.door import CapabilityExpiredError, Door
+from appclient.lanes import FAR_SECONDS, LANES, Part
 from packageformat.application import Application
 from packageformat.errors import SignatureError
 from packageformat.package import PackageParser
@@ -323,6 +326,68 @@ async def test_a_stream_is_parts_of_objects_in_the_order_asked_for(running: Runn
         assert await reply.read() == editor[7:107] + base + editor[-1:]
 
 
+@pytest.mark.parametrize(("count", "stripe"), [(1, 16384), (2, 1 << 20), (8, 16384), (16, 99_999)])
+async def test_the_lanes_of_a_stream_are_together_the_stream(
+    running: Running, count: int, stripe: int
+) -> None:
+    base = running.base.path.stat().st_size
+    wanted = [
+        part(running, running.editor, 7, 100),
+        part(running, running.base, 0, base),
+        part(running, running.editor, 0, 3),
+        part(running, running.base, 12345, base - 12345),
+    ]
+    stream = f"{running.url}/v1/stream?{'&'.join(wanted)}"
+
+    async def read(url: str) -> bytes:
+        async with running.http.get(url) as reply:
+            assert reply.status == 200
+            body = await reply.read()
+            assert reply.headers["Content-Length"] == str(len(body))
+            return body
+
+    whole = await read(stream)
+    lanes = await asyncio.gather(*(read(f"{stream}&s={number}.{count}.{stripe}") for number in range(count)))
+    stripes = [whole[at : at + stripe] for at in range(0, len(whole), stripe)]
+    assert lanes == [b"".join(stripes[number::count]) for number in range(count)]
+
+
+async def test_a_lane_for_which_the_stream_is_too_short_is_empty(running: Running) -> None:
+    stream = f"{running.url}/v1/stream?{part(running, running.base, 0, 16385)}"
+    for number, size in ((0, 16384), (1, 1), (2, 0), (15, 0), (2, 0)):
+        async with running.http.get(f"{stream}&s={number}.16.16384") as reply:
+            assert reply.status == 200
+            assert reply.headers["Content-Length"] == str(size)
+            assert len(await reply.read()) == size
+
+
+async def test_what_is_no_lane_is_refused_whatever_the_parts(running: Running) -> None:
+    good = part(running, running.base, 0, 10)
+    for lanes in (
+        *("s=", "s=1", "s=8.8.16384", "s=0.0.16384", "s=0.17.16384", "s=0.8.16383", "s=0.8.1048577"),
+        *("s=00.8.16384", "s=a.8.16384", "s=0.8.16384&s=1.8.16384", "s=0.8.16384&s=0.8.16384"),
+    ):
+        for parts in (good, "p=x"):
+            await expect(running, f"{running.url}/v1/stream?{parts}&{lanes}", 400, "bad_request")
+    await expect(running, f"{running.url}/v1/stream?p=x&s=0.8.16384", 403, "bad_capability")
+
+
+async def test_the_client_reads_a_far_servers_stream_over_lanes(running: Running) -> None:
+    base = running.base.path.read_bytes()
+    digest = hashlib.sha256(base).digest()
+    path = object_path(running.store.secrets.capability, digest, int(time.time()) + 600)
+    async with Door(address_of(running.url)) as door:
+        door.round_trip = FAR_SECONDS
+        assert door.lanes == LANES
+        async with door.parts([Part(path, 5, 1000), Part(path, 0, len(base))]) as body:
+            assert await door.take(body, 1000) == base[5:1005]
+            assert await door.take(body, len(base)) == base
+        past = object_path(running.store.secrets.capability, digest, int(time.time()) - 1)
+        with pytest.raises(CapabilityExpiredError):
+            async with door.parts([Part(past, 0, len(base))]):
+                pass
+
+
 async def test_one_part_that_is_refused_refuses_the_stream(running: Running) -> None:
     good = part(running, running.base, 0, 10)
     size = running.base.path.stat().st_size
@@ -540,6 +605,13 @@ async def test_everything_works_over_tls_and_large_bodies_come_whole(
                     streamed
                     == running.base.path.read_bytes()[5:2000005] + running.editor.path.read_bytes()[:9]
                 )
+                lanes = []
+                for number in range(3):
+                    async with http.get(
+                        f"{over.url}/v1/stream?{'&'.join(parts)}&s={number}.3.700000"
+                    ) as reply:
+                        lanes.append(await reply.read())
+                assert b"".join(lanes) == streamed
 
 
 async def test_a_document_of_another_server_is_not_believed(running: Running) -> None:

@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from appclient.door import Body, Door
+from appclient.door import Door
 from appclient.heads import Head, Heads
+from appclient.lanes import Body
 from appclient.layer import Layer
 from appclient.packs import LaunchPacks
 from appclient.packwork import Pack, learn
