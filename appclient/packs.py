@@ -74,8 +74,8 @@ WAIT_SECONDS = 0.12
 ALL_PAGES = (1 << PAGES_A_BLOCK) - 1
 _REST_SECONDS = 3.0
 _CALLS = 16
-"""After the window's part of a pack: so long its rest waits, or until so many faults were for it. A few are for it
-in many a launch, and cost a round trip each; all of firefox's rest before its window is 9 MB, 0.7 s."""
+"""After the window's part of a pack: so long its rest waits, or until so many faults were for it. A few are
+for it in many a launch, and cost a round trip each; all of firefox's rest is 9 MB, which take 0.7 s."""
 
 LayersOf = Callable[[], Awaitable[Sequence[Layer]]]
 

@@ -57,7 +57,7 @@ def in_due_time(profile: LaunchProfile) -> LaunchProfile:
     merged += moved.get(len(window), ())
     chance = _regions_of_chance(profile)
     right_behind = profile.window_ms + RIGHT_BEHIND_MS
-    behind = []
+    behind: list[Touch] = []
     for touch in rest:
         near = not touch.run and touch.after_ms <= right_behind
         (merged if near or _region(touch) in chance else behind).append(touch)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from packageformat.launchprofile import LaunchProfile, ProfileContent, ProfileRun, Touch
-from packageformat.profileorder import FILE_MAX, in_due_time
+from packageformat.profileorder import FILE_MAX, RIGHT_BEHIND_MS, in_due_time
 
 SMALL, LARGE, OTHER = 0, 1, 2
 
@@ -56,3 +56,27 @@ def test_everything_else_stays_behind_the_window_in_order() -> None:
 def test_a_profile_of_one_run_stays_as_it_is() -> None:
     alone = replace(PROFILE, touches=PROFILE.touches[:3])
     assert in_due_time(alone) == alone
+
+
+def test_what_the_first_run_touches_right_behind_its_window_leads_to_it() -> None:
+    soon = Touch(LARGE, 700, 1, 500 + RIGHT_BEHIND_MS, 0)
+    late = Touch(LARGE, 800, 1, 501 + RIGHT_BEHIND_MS, 0)
+    others = Touch(LARGE, 900, 1, 500, 1)
+    found = in_due_time(replace(PROFILE, touches=(*PROFILE.touches, soon, late, others)))
+    assert found.touches[found.window_touches - 1] == soon
+    assert found.touches[-2:] == (late, others)
+
+
+def test_all_that_is_known_of_a_region_of_chance_leads_to_the_window() -> None:
+    first = [Touch(LARGE, 256, 60, 210, 0), Touch(LARGE, 512, 200, 220, 0)]
+    table = [  # of its region other runs touched two pages before their windows; of the other's, too few
+        Touch(LARGE, 400, 1, 900, 1),
+        Touch(LARGE, 402, 1, 990, 1),
+        Touch(LARGE, 420, 3, 5000, 0),
+        Touch(LARGE, 430, 1, 6000, 1),
+    ]
+    code = [Touch(LARGE, 712 + n, 1, 900, 1) for n in range(3)] + [Touch(LARGE, 730, 1, 5000, 0)]
+    profile = replace(PROFILE, touches=(*first, *code, *table), window_touches=2)
+    found = in_due_time(profile)
+    assert list(found.touches) == [*first, *table, *code]
+    assert found.window_touches == len(first) + len(table)
