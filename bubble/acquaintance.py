@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import os
 import socket
+from array import array
 from collections.abc import Iterable
 from contextlib import suppress
 
@@ -45,7 +46,8 @@ def introduce(door: socket.socket, paths: Iterable[bytes]) -> bool:
     except OSError:
         return False
     try:
-        socket.send_fds(door, [WORD], [names], socket.MSG_DONTWAIT)
+        rights = (socket.SOL_SOCKET, socket.SCM_RIGHTS, array("i", [names]))
+        door.sendmsg([WORD], [rights], socket.MSG_DONTWAIT)  # send_fds knows no flags
     except OSError:  # the keeper is slow, or gone
         return False
     finally:

@@ -248,7 +248,10 @@ def _keep(task: KeeperTask, door: socket.socket) -> None:
                     _log("the view has died: the bubble ends")
                     return  # the record stays: the next start sweeps up by it
                 for names in descriptors:  # a thread: a child would be an inhabitant, which it waits for
-                    _thread.start_new_thread(acquaintance.meet, (names, str(Path(task.folder) / "view")))
+                    try:
+                        _thread.start_new_thread(acquaintance.meet, (names, str(Path(task.folder) / "view")))
+                    except RuntimeError:  # the user may have no more threads: the files will be read instead
+                        os.close(names)
         finally:
             os.close(process)
 

@@ -27,6 +27,10 @@ TRY_AGAIN_SECONDS = 0.002
 """A file that the view has just told the kernel of is not known before the look-up that asked has gone on."""
 
 
+_Piece = tuple[int, int, bytes, int, float]
+"""The kernel's node, the offset, the data; which try this is, and when it is worth one."""
+
+
 class Pusher:
     """Stores pages of one view's files."""
 
@@ -37,7 +41,7 @@ class Pusher:
             device: the descriptor of /dev/fuse.
         """
         self._device = device
-        self._queue: queue.SimpleQueue[tuple[int, int, bytes, int] | None] = queue.SimpleQueue()
+        self._queue: queue.SimpleQueue[_Piece | None] = queue.SimpleQueue()
         self._waiting = 0  # bytes; counted by both threads, each for itself
         self._done = 0
         self._thread: threading.Thread | None = None
@@ -53,7 +57,7 @@ class Pusher:
         for start in range(0, len(data), PIECE):
             piece = data[start : start + PIECE] if len(data) > PIECE else data
             self._waiting += len(piece)
-            self._queue.put((node, offset + start, piece, 1))
+            self._queue.put((node, offset + start, piece, 1, 0.0))
         return True
 
     def end(self) -> None:
@@ -63,14 +67,15 @@ class Pusher:
 
     def _work(self) -> None:
         while (item := self._queue.get()) is not None:
-            node, offset, data, tries = item
+            node, offset, data, tries, not_before = item
+            if (early := not_before - time.monotonic()) > 0:
+                time.sleep(early)
             try:
                 os.writev(self._device, (fuse.store_head(node, offset, len(data)), data))
             except OSError as error:
                 if error.errno == errno.ENOENT and tries < TRIES:
-                    if self._queue.empty():
-                        time.sleep(TRY_AGAIN_SECONDS)
-                    self._queue.put((node, offset, data, tries + 1))
+                    again = time.monotonic() + TRY_AGAIN_SECONDS
+                    self._queue.put((node, offset, data, tries + 1, again))
                     continue
                 # unknown to the kernel, or unmounted: it will be read, or nobody can
             else:

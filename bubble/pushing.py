@@ -116,7 +116,7 @@ class Pushing:
         return given
 
     def _push(self, content: int, given: array[int], first: int, count: int) -> int:
-        """Push a run of pages that are here, less those that were given before; return how many."""
+        """Push a run of pages that are here, less those that were given before; return how many were read."""
         page, end = first, first + count
         pushed = 0
         while page < end:
@@ -128,9 +128,9 @@ class Pushing:
             if start == page:
                 break
             data = self._store.read(content, start * PAGE_SIZE, (page - start) * PAGE_SIZE)
+            pushed += page - start  # taken or not: the work is done
             if not data or not self._pusher.push(content + 1, start * PAGE_SIZE, data):
                 break
             for one in range(start, start + -(-len(data) // PAGE_SIZE)):
                 given[one // PAGES_A_BLOCK] |= 1 << one % PAGES_A_BLOCK
-            pushed += -(-len(data) // PAGE_SIZE)
         return pushed

@@ -26,7 +26,8 @@ from packageformat.errors import FormatError, MillstreamError
 _log = logging.getLogger(__name__)
 
 _EXPECTED_MAX = 16
-"""Bubbles without a view for which is remembered what the view is to hear."""
+_EXPECTED_BYTES = SIZE << 16
+"""Bubbles without a view for which is remembered what the view is to hear, and bytes of that for each."""
 
 ImageOf = Callable[[bytes], "ViewImage | Path | Awaitable[ViewImage | Path]"]
 
@@ -121,7 +122,7 @@ class ViewServer:
         """
         data = b"".join(encode_message(Message(Word.SOON, content=content)) for content in contents)
         if not self._say(bubble, data):
-            self._expected[bubble] = self._expected.pop(bubble, b"") + data
+            self._expected[bubble] = (self._expected.pop(bubble, b"") + data)[-_EXPECTED_BYTES:]
             while len(self._expected) > _EXPECTED_MAX:
                 self._expected.popitem(last=False)
 

@@ -322,6 +322,7 @@ class View:
         paths = []
         for content in contents:
             try:
+                self._image.content(content)
                 paths.append(self._image.path(content))
                 known.append(content)
             except IndexError:

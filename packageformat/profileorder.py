@@ -56,10 +56,9 @@ def in_due_time(profile: LaunchProfile) -> LaunchProfile:
         merged += [*moved.get(place, ()), touch]
     merged += moved.get(len(window), ())
     chance = _regions_of_chance(profile)
-    right_behind = profile.window_ms + RIGHT_BEHIND_MS
     behind: list[Touch] = []
     for touch in rest:
-        near = not touch.run and touch.after_ms <= right_behind
+        near = not touch.run and 0 <= touch.after_ms - profile.window_ms <= RIGHT_BEHIND_MS
         (merged if near or _region(touch) in chance else behind).append(touch)
     return replace(profile, touches=(*merged, *behind), window_touches=len(merged))
 

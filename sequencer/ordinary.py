@@ -16,7 +16,7 @@ import sys
 import tempfile
 import traceback
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -61,21 +61,31 @@ def ordinary_user(say: Callable[[str], None]) -> Iterator[Ordinary | None]:
         yield None
         return
     try:
-        ids, _ = find_subordinate_ids()
+        ids, told = find_subordinate_ids()
+        if told:
+            say(told)
         folder = Path(tempfile.mkdtemp(prefix="millstream-train-", dir=ROOM))
     except (HostError, OSError) as error:
         say(f"trained as root, whose launches may touch other pages than a user's: {error}")
         yield None
         return
     try:
-        user = Ordinary(ids.users.first, ids.groups.first, folder)
-        os.chown(folder, user.uid, user.gid)
-        obstacle = _in_child(user, lambda tell: _obstacle().encode(), lambda kind, text: None).decode()
+        user = Ordinary(ids.users.first, ids.groups.first, folder / "work")
+        try:
+            folder.chmod(
+                0o711
+            )  # root's own, so that nobody else puts a link in the way of what root makes here
+            user.folder.mkdir(0o700)
+            os.chown(user.folder, user.uid, user.gid)
+            obstacle = _in_child(user, lambda tell: _obstacle().encode(), lambda kind, text: None).decode()
+        except (OSError, TrainingError) as error:  # in a container these ids may be mapped to nobody
+            obstacle = str(error)
         if obstacle:
             say(f"trained as root, whose launches may touch other pages than a user's: {obstacle}")
         yield None if obstacle else user
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        with suppress(RecursionError):  # a home may be as deep as its application likes
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def as_ordinary(user: Ordinary, work: Callable[[Tell], bytes], tell: Tell) -> bytes:
@@ -96,12 +106,12 @@ def given_to(user: Ordinary, files: tuple[Path, ...]) -> tuple[Path, ...]:
     """Return copies of files that `user` can read, under their own names."""
     copies = []
     for number, file in enumerate(files):
-        place = user.folder / f"given-{number}"
+        place = user.folder.parent / f"given-{number}"
         place.mkdir()
+        place.chmod(0o755)
         copy = place / file.name
         shutil.copyfile(file, copy)
-        for path in (place, copy):
-            os.chown(path, user.uid, user.gid)
+        copy.chmod(0o644)
         copies.append(copy)
     return tuple(copies)
 
@@ -122,9 +132,10 @@ def _in_child(user: Ordinary, work: Callable[[Tell], bytes], tell: Tell) -> byte
     inward, outward = os.pipe()
     process = os.fork()
     if not process:
-        os.close(inward)
         code = 1
         try:
+            os.setsid()  # the terminal's Ctrl-C is the parent's, who passes it on; and no terminal of root's
+            os.close(inward)
             _work_as(user, work, outward)
             code = 0
         except KeyboardInterrupt:
@@ -137,7 +148,7 @@ def _in_child(user: Ordinary, work: Callable[[Tell], bytes], tell: Tell) -> byte
     result: bytes | None = None
     try:
         with os.fdopen(inward, "rb") as lines:
-            while line := lines.readline(_LINE_MAX):
+            while (line := lines.readline(_LINE_MAX)).endswith(b"\n"):  # else: it was killed while it wrote
                 told: Mapping[str, str] = json.loads(line)
                 if "done" in told:
                     result = bytes.fromhex(told["done"])
@@ -157,17 +168,6 @@ def _in_child(user: Ordinary, work: Callable[[Tell], bytes], tell: Tell) -> byte
 
 def _work_as(user: Ordinary, work: Callable[[Tell], bytes], outward: int) -> None:
     """Become `user`, work, and say what came of it."""
-    os.setgroups([])
-    os.setresgid(user.gid, user.gid, user.gid)
-    os.setresuid(user.uid, user.uid, user.uid)
-    stay_visible_to_owner()  # a change of user hides it from himself: he could map no ids
-    end_with_parent()
-    os.chdir(user.folder)
-    for name in [name for name in os.environ if name.startswith(("XDG_", "SUDO_")) or name == "XAUTHORITY"]:
-        del os.environ[name]
-    os.environ.pop("TMPDIR", None)
-    tempfile.tempdir = None  # root's may be closed to others
-    os.environ.update(HOME=user.home, USER=f"user{user.uid}", LOGNAME=f"user{user.uid}")
     with os.fdopen(outward, "w") as lines:
 
         def say(**told: str) -> None:
@@ -175,8 +175,28 @@ def _work_as(user: Ordinary, work: Callable[[Tell], bytes], outward: int) -> Non
             lines.flush()
 
         try:
+            _become(user)
             result = work(lambda kind, text: say(kind=kind, text=text))
-        except MillstreamError as error:
-            say(failed=str(error), hint=error.hint or "")
+        except (MillstreamError, OSError) as error:
+            say(failed=str(error), hint=getattr(error, "hint", ""))
         else:
             say(done=result.hex())
+
+
+def _become(user: Ordinary) -> None:
+    os.setgroups([])
+    os.setresgid(user.gid, user.gid, user.gid)
+    os.setresuid(user.uid, user.uid, user.uid)
+    stay_visible_to_owner()  # a change of user hides it from himself: he could map no ids
+    end_with_parent()
+    os.chdir(user.folder)
+    code = str(
+        Path(sequencer.__file__).resolve().parents[1]
+    )  # it may have been found by the working directory
+    path = os.pathsep.join([code, *filter(None, [os.environ.get("PYTHONPATH")])])
+    for name in [name for name in os.environ if name.startswith(("XDG_", "SUDO_")) or name == "XAUTHORITY"]:
+        del os.environ[name]
+    os.environ.pop("TMPDIR", None)
+    tempfile.tempdir = None  # root's may be closed to others
+    name = f"user{user.uid}"
+    os.environ.update(HOME=user.home, USER=name, LOGNAME=name, PYTHONPATH=path)

@@ -30,6 +30,9 @@ _SPANS_MAX = 1 << 17
 """Characters that the ranges of a map of format 4 may name, twice what there are; a broken one has 8 bytes
 for each 65536."""
 
+COMPONENTS_MAX = 1 << 18
+"""Parts of all glyphs that are put together from others, at most."""
+
 _COMPOSITE_MAX = 4 << 10
 """Bytes of a glyph put together from others, at most: fontTools' time for one grows with their square."""
 
@@ -208,6 +211,7 @@ def _components(font: TTFont, numbers: dict[str, int]) -> dict[int, tuple[int, .
     """Return the parts of each glyph that is put together from others, such as é."""
     outlines = font["glyf"]
     found: dict[int, tuple[int, ...]] = {}
+    count = 0
     for name, number in numbers.items():
         glyph = outlines.glyphs.get(name)
         data = getattr(glyph, "data", b"")
@@ -215,6 +219,10 @@ def _components(font: TTFont, numbers: dict[str, int]) -> dict[int, tuple[int, .
             glyph.expand(outlines)
             parts = (numbers.get(part.glyphName) for part in glyph.components)
             found[number] = tuple(part for part in parts if part is not None)
+            count += len(found[number])
+            if count > COMPONENTS_MAX:
+                raise FontError(f"more than {COMPONENTS_MAX} components")
+            del glyph.components  # objects of 200 bytes each
     return found
 
 

@@ -36,6 +36,9 @@ FONTS_MAX = 64
 LETTERS_MAX = 512
 """Letters of a language, at most, the commonest: of thousands of ideographs a window shows few."""
 
+RULES_MAX = 1 << 18
+"""Substitutions of all fonts of a launch, at most: each takes 400 bytes while a pack is built."""
+
 PAGES_MAX = 1024
 """Pages of all fonts that come with one language, 4 MiB, at most; a font that does not fit in is left out."""
 
@@ -107,13 +110,18 @@ class LaunchLetters:
         fonts: dict[_Place, FontFile] = {}
         paths = {place: self._trees[place[0]].path(place[1]) for place in self._places(self._touched)}
         named = [place for place, path in paths.items() if path.lower().endswith(FONTS)]
+        rules = 0
         for place in named[:FONTS_MAX]:
             path, size = paths[place].decode("utf-8", "replace"), self._trees[place[0]].file_size(place[1])
             if size > FONT_MAX:
                 LOG.warning("%s: a font of %d bytes, its letters are left out", path, size)
                 continue
             try:
-                fonts[place] = read_font(self._content(*place))
+                font = read_font(self._content(*place))
+                rules += len(font.substitutions.rules)
+                if rules > RULES_MAX:
+                    raise FontError(f"more than {RULES_MAX} substitutions")  # noqa: TRY301
+                fonts[place] = font
             except (FontError, MillstreamError) as error:
                 LOG.warning("%s: its letters are left out: %s", path, error)
         for extent in self._touched:
@@ -138,11 +146,12 @@ class LaunchLetters:
         """Return the pages of a file that pieces of it lie in, but for those that the launch touches."""
         tree = self._trees[layer]
         first, size = tree.first_block(entry), tree.file_size(entry)
-        wanted = {
-            page
-            for start, end in pieces
-            for page in range(max(start, 0) // PAGE_SIZE, -(-min(end, size) // PAGE_SIZE))
-        }
+        wanted: set[int] = set()
+        done = 0
+        for start, end in sorted(pieces):  # those of a hostile font overlap, a thousand times over
+            ends = -(-min(end, size) // PAGE_SIZE)
+            wanted.update(range(max(start // PAGE_SIZE, done), ends))
+            done = max(done, ends)
         found: list[PackExtent] = []
         for page in sorted(wanted):
             block, number = first + page // _BLOCK_PAGES, page % _BLOCK_PAGES

@@ -44,11 +44,12 @@ def main(argv: Sequence[str]) -> int:
         _say(f"the tests have not ended after {limit_s:g} s, and get Ctrl-C. What runs:")
     except _ToldError as told:
         _say(f"{told}: the tests get Ctrl-C. What runs:")
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
     _list_processes()
     process.send_signal(signal.SIGINT)
-    with suppress(_ToldError):
-        if _ends(process, grace_s):
-            return OUT_OF_TIME
+    if _ends(process, grace_s):
+        return OUT_OF_TIME
     _say("the tests still go on, and are killed. What runs:")
     _list_processes()
     for victim in [process.pid, *_descendants(process.pid)]:

@@ -377,7 +377,6 @@ class SourceSupplier:
         name, content_size, number = self.places[layer, block]
         self.cache.create(name, content_size).forget_block(number)
 
-
     async def bring_all(self, path: str) -> int:
         """Have all of a file in the cache; return its node."""
         node = self.image.find(path.encode())
