@@ -25,8 +25,8 @@ while True:
 """
 OBEDIENT = """
 import signal, sys, time
-print("up", flush=True)
 try:
+    print("up", flush=True)
     time.sleep(300)
 except KeyboardInterrupt:
     print("told", flush=True)
