@@ -43,14 +43,14 @@ def pages_lacking(outcome: Outcome, artefacts: Path) -> None:
             share = len(own) / len(pages)
             for client in CLIENTS:
                 on.forget()
-                on.visit.appclient("remove")
+                on.visit.appclient("remove", "--yes")
                 on.sign_in(name=client)
                 launch = on.visit.launch(application)
                 time.sleep(_REPORT_S)
                 launch.end()
                 on.visit.leave()  # what is left to report goes out with the agent
             build_packs(on)
-            on.visit.appclient("remove")
+            on.visit.appclient("remove", "--yes")
             on.sign_in()
             after = _launch(on, link, application)
             outcome.figures[application] = {
