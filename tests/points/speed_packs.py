@@ -40,9 +40,10 @@ def pages_lacking(outcome: Outcome, artefacts: Path) -> None:
             before = _launch(on, link, application)
             profile = _profile_beside(on.package(application), application)
             own = unprofiled(pages, profile) if profile is not None else list(pages)
-            share = len(own) / len(pages)
+            share = before["misses"] / len(pages)
             for client in CLIENTS:
                 on.forget()
+                on.user.end_processes()  # some of an application may still be ending
                 on.visit.appclient("remove", "--yes")
                 on.sign_in(name=client)
                 launch = on.visit.launch(application)
@@ -50,12 +51,14 @@ def pages_lacking(outcome: Outcome, artefacts: Path) -> None:
                 launch.end()
                 on.visit.leave()  # what is left to report goes out with the agent
             build_packs(on)
+            on.user.end_processes()
             on.visit.appclient("remove", "--yes")
             on.sign_in()
             after = _launch(on, link, application)
             outcome.figures[application] = {
                 "pages_touched": len(pages),
-                "pages_lacking": len(own),
+                "pages_unprofiled": len(own),  # most of them are in the language's pack
+                "pages_lacking": before["misses"],
                 "share": round(share, 5),
                 "before": before,
                 "after_relearning": after,
