@@ -178,13 +178,18 @@ def files_of(pack: Pack) -> list[int]:
     blocks = dict.fromkeys(
         (extent.layer, extent.block) for frame in pack.wanted for extent in frames[frame].extents
     )
-    return list(dict.fromkeys(came_of(layer, pack.layers[layer], block, 0)[0] for layer, block in blocks))
+    return list(dict.fromkeys(_file_of(number, pack.layers[number], block)[0] for number, block in blocks))
 
 
 def came_of(number: int, layer: Layer, block: int, pages: int) -> tuple[int, int, int]:
     """Return what a view is told of pages of a block: the file's node, the block in it, the pages."""
+    return *_file_of(number, layer, block), pages
+
+
+def _file_of(number: int, layer: Layer, block: int) -> tuple[int, int]:
+    """Return the node by which views know the file of a block, and the block in it."""
     entry, in_file, _ = layer.file_of(block)
-    return number << ENTRY_BITS | entry, in_file, pages
+    return number << ENTRY_BITS | entry, in_file
 
 
 def runs_of(frames: Sequence[int], places: Sequence[tuple[int, int]]) -> Iterable[list[int]]:

@@ -190,10 +190,8 @@ def _become(user: Ordinary) -> None:
     stay_visible_to_owner()  # a change of user hides it from himself: he could map no ids
     end_with_parent()
     os.chdir(user.folder)
-    code = str(
-        Path(sequencer.__file__).resolve().parents[1]
-    )  # it may have been found by the working directory
-    path = os.pathsep.join([code, *filter(None, [os.environ.get("PYTHONPATH")])])
+    code = Path(sequencer.__file__).resolve().parents[1]  # may have been found by the working directory
+    path = os.pathsep.join([str(code), *filter(None, [os.environ.get("PYTHONPATH")])])
     for name in [name for name in os.environ if name.startswith(("XDG_", "SUDO_")) or name == "XAUTHORITY"]:
         del os.environ[name]
     os.environ.pop("TMPDIR", None)

@@ -206,28 +206,27 @@ async def test_one_lane_refused_refuses_the_stream_at_once_and_nothing_stays_ope
         assert len(streamer.lanes) == LANES, "lanes that failed are not counted for ever"
 
 
+async def cancelled_with_lanes_open(streamer: Streamer, door: Door) -> None:
+    """Cancel a reader whose lanes are open, or all but one; none is left."""
+    task = asyncio.create_task(read(door))
+    await streamer.has_connections(LANES)
+    await asyncio.sleep(0.1)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    await streamer.has_connections(0)
+
+
 async def test_who_is_cancelled_while_lanes_open_leaves_none() -> None:
     streamer = Streamer(hold=True, slow_lane=2)
     async with door_to(streamer) as door:
-        task = asyncio.create_task(read(door))
-        await streamer.has_connections(LANES)
-        await asyncio.sleep(0.1)  # the other lanes are open
-        task.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await task
-        await streamer.has_connections(0)
+        await cancelled_with_lanes_open(streamer, door)
 
 
 async def test_who_is_cancelled_while_it_reads_leaves_no_lane() -> None:
     streamer = Streamer(hold=True)
     async with door_to(streamer) as door:
-        task = asyncio.create_task(read(door))
-        await streamer.has_connections(LANES)
-        await asyncio.sleep(0.1)
-        task.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await task
-        await streamer.has_connections(0)
+        await cancelled_with_lanes_open(streamer, door)
 
 
 async def test_an_error_of_the_reader_is_passed_on_and_leaves_no_lane() -> None:
