@@ -460,6 +460,10 @@ class Filling:
             asked=asked,
         )
 
+    async def is_metered(self) -> bool:
+        """Return whether bytes cost something here, by the settings or as far as anybody knows."""
+        return await self._is_metered(self._settings.current())
+
     async def _is_metered(self, settings: Settings) -> bool:
         if settings.metered is not Metered.AUTO:
             return settings.metered is Metered.YES

@@ -361,7 +361,10 @@ class Service:
     async def _warm(self) -> None:
         """Have connections open for the launch that may come."""
         with suppress(MillstreamError, ExceptionGroup):
-            await self.session().door.warm()
+            session = self.session()
+            await session.door.warm()
+            if not await self.background.filling.is_metered():
+                await session.door.rehearse(session.signin.token)
 
     async def _read_file(self, published: Published, path: bytes) -> bytes:
         layer = await self._bubbles.layer_of(published.version_id, None)

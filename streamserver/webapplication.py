@@ -21,6 +21,7 @@ from streamserver.route_launches import launches
 from streamserver.route_login import login, renew
 from streamserver.route_objects import read_object, read_stream
 from streamserver.route_publishing import pointers, publishing
+from streamserver.route_rehearsal import rehearsal
 
 PROTOCOL = 1
 LOG = logging.getLogger("streamserver")
@@ -61,6 +62,7 @@ ROUTES = (
     ("GET", "/v1/publishing", publishing),
     ("POST", "/v1/pointers", pointers),
     ("POST", "/v1/launches", launches),
+    ("GET", "/v1/rehearsal", rehearsal),
     ("GET", "/v1/objects/{digest}", read_object),
     ("HEAD", "/v1/objects/{digest}", read_object),
     ("GET", "/v1/stream", read_stream),

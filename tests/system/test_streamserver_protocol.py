@@ -21,7 +21,7 @@ import pytest
 from yarl import URL
 
 from appclient.address import address_of
-from appclient.door import CapabilityExpiredError, Door
+from appclient.door import BESIDE, FAR_REHEARSAL_BYTES, REHEARSAL_BYTES, CapabilityExpiredError, Door
 from appclient.lanes import FAR_SECONDS, LANES, Part
 from packageformat.application import Application
 from packageformat.errors import SignatureError
@@ -386,6 +386,29 @@ async def test_the_client_reads_a_far_servers_stream_over_lanes(running: Running
         with pytest.raises(CapabilityExpiredError):
             async with door.parts([Part(past, 0, len(base))]):
                 pass
+
+
+async def test_connections_are_rehearsed_once_by_who_is_signed_in(running: Running) -> None:
+    token = await running.login("anna")
+    headers = bearer(token)
+    url = f"{running.url}/v1/rehearsal"
+    async with running.http.get(f"{url}?size=1", headers={}) as reply:
+        assert reply.status == 401
+    for query in ("", "?size=0", "?size=-1", "?size=262145", "?size=9999999", "?size=x", "?size=1&size=2"):
+        async with running.http.get(url + query, headers=headers) as reply:
+            assert reply.status == 400, query
+    async with running.http.get(f"{url}?size=262144", headers=headers) as reply:
+        assert len(await reply.read()) == 262144
+    async with Door(address_of(running.url)) as door:
+        for round_trip, each in ((0.001, 0), (0.02, REHEARSAL_BYTES), (0.02, 0)):
+            door.round_trip = round_trip
+            before = door.received
+            await door.rehearse(token)
+            assert door.received - before == each * (1 + BESIDE)
+    async with Door(address_of(running.url)) as door:
+        door.round_trip = FAR_SECONDS
+        await door.rehearse(token)
+        assert door.received == FAR_REHEARSAL_BYTES * (LANES + BESIDE)
 
 
 async def test_one_part_that_is_refused_refuses_the_stream(running: Running) -> None:
