@@ -45,8 +45,8 @@ in the moment in which the server ends it. `service` asks for the server's healt
 REHEARSAL_BYTES, FAR_REHEARSAL_BYTES = 96 << 10, 256 << 10
 """What each connection that is kept open carries once, for nothing: TCP begins with ten packets and doubles
 them every round trip, and a connection that has rested goes on where it was (with BBR, or where the
-administrator of the server has set tcp_slow_start_after_idle to 0). All together end where a line of 100
-Mbit/s is just full: 0.4 MB from a near server, 2.8 MB from one 200 ms away."""
+administrator of the server has set tcp_slow_start_after_idle to 0). Reckoned, so that all together do not
+overfill a line of 100 Mbit/s at 20 ms, or at 200 ms: 0.4 MB from a near server, 2.8 MB from a far one."""
 
 _NEXT_DOOR_SECONDS = 0.005
 """A server nearer than this is at full speed at once."""
@@ -188,6 +188,11 @@ class Door:
         """Over how many connections a long stream comes if there is no other."""
         return lanes_of(self.round_trip)
 
+    @property
+    def _kept_open(self) -> int:
+        """How many connections are kept open for a launch."""
+        return self.lanes + BESIDE
+
     async def warm(self) -> None:
         """Have connections open before they are needed: a handshake costs two or three round trips.
 
@@ -199,7 +204,7 @@ class Door:
         # The first may have a handshake in front, three round trips that would make a near server a far one.
         self.round_trip = min([await self._measure(), await self._measure()])
         async with asyncio.TaskGroup() as tasks:
-            for _ in range(self.lanes + BESIDE):
+            for _ in range(self._kept_open):
                 tasks.create_task(self._measure())
 
     async def rehearse(self, token: str) -> None:
@@ -209,7 +214,7 @@ class Door:
         self._rehearsed = True  # also if it fails: it is no more than a help
         size = REHEARSAL_BYTES if self.lanes == 1 else FAR_REHEARSAL_BYTES
         async with asyncio.TaskGroup() as tasks:
-            for _ in range(self.lanes + BESIDE):
+            for _ in range(self._kept_open):
                 tasks.create_task(self.get(f"/v1/rehearsal?size={size}", token=token))
 
     async def _measure(self) -> float:
