@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import accumulate
 
@@ -25,6 +26,10 @@ CHANCE_PAGES, CHANCE_SHARE = 2, 0.02
 """A region is one of chance if other runs touched so many pages of it before their windows, and this share of
 those that the first run touched."""
 
+TABLE_SHARE, TABLE_GAP = 0.1, 2
+"""Regions of chance are one table if they are no further apart, and looked up in any order if of all of it
+other runs touched this share before their windows."""
+
 RIGHT_BEHIND_MS = 40
 """What the first run touched in so many milliseconds after its window, another may touch before: threads and
 processes that are held up differently."""
@@ -35,8 +40,9 @@ def in_due_time(profile: LaunchProfile) -> LaunchProfile:
 
     Moved are those that a run made before its own window, in blocks of small files that the first run touched
     before its window too: libraries that took another branch, not what another language or document needs by
-    itself (that is in files of its own). Times are scaled to the first run's. Regions of chance come last,
-    and what the first run touched right behind its window.
+    itself (that is in files of its own). Times are scaled to the first run's. Then come regions of chance,
+    and what the first run touched right behind its window. Of a table of such regions all comes with the
+    first page that the first run touched: no launch looks it up in the order of another.
     """
     window = profile.touches[: profile.window_touches]
     blocks = {block for touch in window for block in _blocks(touch)}
@@ -56,15 +62,67 @@ def in_due_time(profile: LaunchProfile) -> LaunchProfile:
         merged += [*moved.get(place, ()), touch]
     merged += moved.get(len(window), ())
     chance = _regions_of_chance(profile)
+    tables = _tables(profile, chance)
     behind: list[Touch] = []
     for touch in rest:
         near = not touch.run and 0 <= touch.after_ms - profile.window_ms <= RIGHT_BEHIND_MS
-        (merged if near or _region(touch) in chance else behind).append(touch)
+        region = _region(touch)
+        (merged if near or region in chance or region in tables else behind).append(touch)
+    merged = _at_once(merged, tables)
     return replace(profile, touches=(*merged, *behind), window_touches=len(merged))
 
 
-def _regions_of_chance(profile: LaunchProfile) -> set[tuple[int, int]]:
+def _tables(
+    profile: LaunchProfile, chance: Mapping[tuple[int, int], int]
+) -> dict[tuple[int, int], tuple[int, int]]:
+    """Return the regions of tables that are looked up in any order, each with its table's first region.
+
+    firefox walks stacks before its window, and looks up how in 15 MB of its largest library: twenty times,
+    one after the other, it waited for a page of these that was megabytes behind.
+    """
+    first: Counter[tuple[int, int]] = Counter()
+    for touch in profile.touches[: profile.window_touches]:
+        first[_region(touch)] += touch.pages
+    found: dict[tuple[int, int], tuple[int, int]] = {}
+    regions: list[tuple[int, int]] = []
+
+    def end() -> None:
+        """Take what was gathered as a table, with what lies between."""
+        if sum(chance[one] for one in regions) >= TABLE_SHARE * sum(first[one] for one in regions):
+            content, start = regions[0]
+            found.update(((content, number), regions[0]) for number in range(start, regions[-1][1] + 1))
+
+    for region in sorted(chance):
+        if regions and (region[0] != regions[-1][0] or region[1] - regions[-1][1] > TABLE_GAP):
+            end()
+            regions = []
+        regions.append(region)
+    if regions:
+        end()
+    return found
+
+
+def _at_once(touches: Sequence[Touch], tables: Mapping[tuple[int, int], tuple[int, int]]) -> list[Touch]:
+    """Return touches with all of a table where its first one is, by their places in the file."""
+    parts: dict[tuple[int, int], list[Touch]] = {}
+    for touch in touches:
+        table = tables.get(_region(touch))
+        if table is not None:
+            parts.setdefault(table, []).append(touch)
+    ordered: list[Touch] = []
+    for touch in touches:
+        table = tables.get(_region(touch))
+        if table is None:
+            ordered.append(touch)
+        else:
+            ordered += sorted(parts.pop(table, ()), key=lambda one: one.first_page)
+    return ordered
+
+
+def _regions_of_chance(profile: LaunchProfile) -> dict[tuple[int, int], int]:
     """Return the regions of large files in which it is chance which pages a launch needs.
+
+    And how many pages of each other runs touched before their windows, and the first did not.
 
     They are known by that other runs touched further pages of them before their windows: tables that are
     looked up by hash, or by what this user happens to have. Of such a region the next launch needs others
@@ -81,7 +139,7 @@ def _regions_of_chance(profile: LaunchProfile) -> set[tuple[int, int]]:
         elif touch.run and touch.after_ms < profile.runs[touch.run].window_ms:
             other[_region(touch)] += touch.pages
     return {
-        region
+        region: pages
         for region, pages in other.items()
         if pages >= CHANCE_PAGES and pages >= CHANCE_SHARE * first[region]
     }

@@ -69,14 +69,32 @@ def test_what_the_first_run_touches_right_behind_its_window_leads_to_it() -> Non
 
 def test_all_that_is_known_of_a_region_of_chance_leads_to_the_window() -> None:
     first = [Touch(LARGE, 256, 60, 210, 0), Touch(LARGE, 512, 200, 220, 0)]
-    table = [  # of its region other runs touched two pages before their windows; of the other's, too few
+    region = [  # of its region other runs touched two pages before their windows; of the other's, too few
         Touch(LARGE, 400, 1, 900, 1),
         Touch(LARGE, 402, 1, 990, 1),
         Touch(LARGE, 420, 3, 5000, 0),
         Touch(LARGE, 430, 1, 6000, 1),
     ]
     code = [Touch(LARGE, 712 + n, 1, 900, 1) for n in range(3)] + [Touch(LARGE, 730, 1, 5000, 0)]
-    profile = replace(PROFILE, touches=(*first, *code, *table), window_touches=2)
+    profile = replace(PROFILE, touches=(*first, *code, *region), window_touches=2)
     found = in_due_time(profile)
-    assert list(found.touches) == [*first, *table, *code]
-    assert found.window_touches == len(first) + len(table)
+    assert list(found.touches) == [*first, *region, *code]
+    assert found.window_touches == len(first) + len(region)
+
+
+def test_a_table_comes_at_once_with_what_lies_between() -> None:
+    first = [Touch(LARGE, 256, 9, 100, 0), Touch(SMALL, 0, 1, 200, 0), Touch(LARGE, 770, 8, 210, 0)]
+    other = [Touch(LARGE, 300, 2, 900, 1), Touch(LARGE, 800, 2, 900, 1)]  # both are regions of chance
+    between = Touch(LARGE, 600, 1, 5000, 0)
+    far = Touch(LARGE, 10, 1, 5000, 0)
+    profile = replace(PROFILE, touches=(*first, *other, between, far), window_touches=3)
+    found = in_due_time(profile)
+    assert list(found.touches) == [first[0], other[0], between, first[2], other[1], first[1], far]
+    assert found.window_touches == 6
+
+
+def test_regions_of_which_others_touched_little_stay_in_their_order() -> None:
+    first = [Touch(LARGE, 256, 60, 100, 0), Touch(SMALL, 0, 1, 200, 0), Touch(LARGE, 512, 60, 210, 0)]
+    other = [Touch(LARGE, 400, 2, 900, 1), Touch(LARGE, 700, 2, 900, 1)]
+    found = in_due_time(replace(PROFILE, touches=(*first, *other), window_touches=3))
+    assert list(found.touches) == [*first, *other]
