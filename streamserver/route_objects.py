@@ -16,6 +16,7 @@ from streamserver.connections import STALL_S
 from streamserver.context import CONTEXT, SENT
 from streamserver.descriptors import PIECE, OpenObject
 from streamserver.errors import DamagedObjectError
+from streamserver.pacing import paced
 from streamserver.ranges import WHOLE, Lane, Span, lane_of, span_of
 from streamserver.reply import RefusedError
 
@@ -89,7 +90,7 @@ async def read_stream(request: web.Request) -> web.StreamResponse:
             (parts[part], Span(spans[part].offset + offset, size, spans[part].total, partial=True))
             for part, offset, size in lane.pieces(sizes)
         )
-        await _send_all(request, response, pieces)
+        await _send_all(request, response, pieces, sum(sizes) if lane.count == 1 else 0)
         return response
 
 
@@ -142,18 +143,29 @@ async def _answer(request: web.Request, name: str, found: OpenObject) -> web.Str
         return web.Response(status=status, headers=headers, body=body)
     response = web.StreamResponse(status=status, headers=headers)
     await response.prepare(request)
-    await _send_all(request, response, [(found, span)])
+    await _send_all(request, response, [(found, span)], span.size)
     return response
 
 
 async def _send_all(
-    request: web.Request, response: web.StreamResponse, parts: Iterable[tuple[OpenObject, Span]]
+    request: web.Request,
+    response: web.StreamResponse,
+    parts: Iterable[tuple[OpenObject, Span]],
+    alone: int,
 ) -> None:
-    """Send the body: parts of objects, one after the other."""
+    """Send the body: parts of objects, one after the other.
+
+    Args:
+        request: what is answered.
+        response: its head is sent.
+        parts: what the body is made of.
+        alone: bytes of it, if no other connection brings more of the same; otherwise 0.
+    """
     request[SENT] = 0
     try:
-        for found, span in parts:
-            await _send(request, response, found, span)
+        async with paced(request.transport, alone):
+            for found, span in parts:
+                await _send(request, response, found, span)
         if request.transport is not None and request.transport.get_extra_info("ssl_object") is not None:
             await response.write_eof()
     except (OSError, RuntimeError, DamagedObjectError, TimeoutError) as error:
