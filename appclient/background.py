@@ -131,9 +131,15 @@ class Background:
         """An application waits."""
         self.filling.fault()
 
-    def need(self, bubble: bytes, version: bytes, block: int, pages: int, *, has_pack: bool) -> None:
-        """An application waits for these pages, which no pack under way brings; whether one has said so."""
-        new = self._watch.need(bubble, version, block, pages, time.monotonic(), has_pack=has_pack)
+    def need(
+        self, bubble: bytes, version: bytes, block: int, pages: int, *, has_pack: bool, late: int
+    ) -> None:
+        """An application waits for these pages, which no pack under way brings; whether one has said so.
+
+        And for `late`, which one brings, but not soon.
+        """
+        now = time.monotonic()
+        new = self._watch.need(bubble, version, block, pages, now, has_pack=has_pack, late=late)
         self._statistics.of(bubble).misses += new
 
     def fetched(self, bubble: bytes, began: float) -> None:
@@ -269,7 +275,7 @@ class Background:
 
     async def _keep_report(self, launch: Launch, now: float) -> None:
         layers: dict[bytes, Layer] = {}
-        for version in {version for version, _ in launch.missed}:
+        for version in {version for version, _ in (*launch.missed, *launch.late)}:
             layers[version] = await self._bubbles.layer_of(version, None)
         received = max(0, self._statistics.of(launch.bubble).bytes_received - launch.bytes_before)
         report = report_of(launch, layers, seconds=now - launch.began, received=received)

@@ -17,7 +17,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from appclient.errors import ServerUnreachableError
-from appclient.launchwatch import Launch
+from appclient.launchwatch import Launch, Place
 from appclient.layer import Layer
 from appclient.session import Session
 from appclient.storedfile import store, stored
@@ -30,17 +30,20 @@ KEPT_SECONDS = 7 * 86400
 KEPT_MOST = 100
 RUNS_MAX = 4096
 PAGES_MAX = 16384
+LATE_RUNS_MAX = 1024
+
 _FILE_MAX = 1 << 20
 
 Run = tuple[bytes, int, int]
 """A content id, the first page in the file, pages."""
 
 
-def runs_of(places: Iterable[tuple[bytes, int, int]]) -> list[Run]:
-    """Return missed pages as runs, in the order in which they were needed, within a report's limits.
+def runs_of(places: Iterable[tuple[bytes, int, int]], most: int = RUNS_MAX) -> list[Run]:
+    """Return pages as runs, in the order in which they were needed, within a report's limits.
 
     Args:
         places: a file's content id, a block of that file, and pages of the block: bit n for page n.
+        most: runs.
     """
     runs: list[Run] = []
     count = 0
@@ -52,7 +55,7 @@ def runs_of(places: Iterable[tuple[bytes, int, int]]) -> list[Run]:
             last = runs[-1] if runs else None
             if last is not None and last[0] == content and last[1] + last[2] == number:
                 runs[-1] = (content, last[1], last[2] + 1)
-            elif len(runs) == RUNS_MAX:
+            elif len(runs) == most:
                 return runs
             else:
                 runs.append((content, number, 1))
@@ -69,19 +72,24 @@ def report_of(
 
     Args:
         launch: what was collected.
-        layers: the packages that missed pages are of; of others nothing is told.
+        layers: the packages that the pages are of; of others nothing is told.
         seconds: how long the launch was watched.
         received: bytes that came meanwhile.
     """
-    places = []
-    for (version, block), bits in launch.missed.items():
-        layer = layers.get(version)
-        if layer is None:
-            continue
-        entry, number, _ = layer.file_of(block)
-        content = layer.content_id(entry)
-        if content is not None:
-            places.append((content, number, bits))
+
+    def places(of: Mapping[Place, int]) -> Iterator[tuple[bytes, int, int]]:
+        for (version, block), bits in of.items():
+            layer = layers.get(version)
+            if layer is None:
+                continue
+            entry, number, _ = layer.file_of(block)
+            content = layer.content_id(entry)
+            if content is not None:
+                yield content, number, bits
+
+    def told(runs: list[Run]) -> list[list[object]]:
+        return [[content.hex(), first, pages] for content, first, pages in runs]
+
     return {
         "bubble_id": launch.bubble.hex(),
         "version_id": launch.version.hex(),
@@ -90,7 +98,8 @@ def report_of(
         "seconds": round(seconds, 3),
         "bytes": received,
         "pages_needed": launch.pages_needed,
-        "missed": [[content.hex(), first, pages] for content, first, pages in runs_of(places)],
+        "missed": told(runs_of(places(launch.missed))),
+        "late": told(runs_of(places(launch.late), LATE_RUNS_MAX)),
     }
 
 

@@ -1,4 +1,4 @@
-"""What launches waited for and their packs did not hold, collected from faults. Pure: moments are arguments.
+"""What launches waited for since their packs lacked it or had it too late. Pure: moments are arguments.
 
 A launch is watched from `prepare` until no application of its bubble has waited for `QUIET_SECONDS`, at most
 `WATCH_SECONDS`. Faults may come before the pack's directory is here: they are judged when it is.
@@ -33,6 +33,7 @@ class Launch:
     counted: int = 0  # of `missed`, by whoever counts
     healed: set[Place] = field(default_factory=set)  # came damaged from the cache: no fault of the pack's
     missed: dict[Place, int] = field(default_factory=dict)  # in the order in which they were needed
+    late: dict[Place, int] = field(default_factory=dict)  # likewise: held by a pack, but far behind
 
     @property
     def pages_needed(self) -> int:
@@ -78,7 +79,15 @@ class LaunchWatch:
         return _count(launch)
 
     def need(
-        self, bubble: bytes, version: bytes, block: int, pages: int, now: float, *, has_pack: bool = False
+        self,
+        bubble: bytes,
+        version: bytes,
+        block: int,
+        pages: int,
+        now: float,
+        *,
+        has_pack: bool = False,
+        late: int = 0,
     ) -> int:
         """Note that an application waits for pages; return by how many more the launch has missed.
 
@@ -89,6 +98,7 @@ class LaunchWatch:
             pages: bit n: page n of the block.
             now: the moment.
             has_pack: the launch's pack is on its way and has told what it holds: other pages than these.
+            late: pages of the block that are waited for too, and that a pack brings, but not soon.
         """
         launch = self._launches.get(bubble)
         if launch is None:
@@ -102,6 +112,8 @@ class LaunchWatch:
         new = pages & ~before & ~launch.packed.get(place, 0)
         if new and (before or len(launch.missed) < _BLOCKS_MAX):
             launch.missed[place] = before | new
+        if late and len(launch.late) < _BLOCKS_MAX:
+            launch.late[place] = launch.late.get(place, 0) | late
         return _count(launch)
 
     def forget(self, version: bytes, block: int) -> None:
@@ -110,6 +122,7 @@ class LaunchWatch:
         for launch in self._launches.values():
             launch.healed.add(place)
             launch.missed.pop(place, None)
+            launch.late.pop(place, None)
 
     def ended(self, now: float, is_coming: Callable[[bytes], bool]) -> list[Launch]:
         """Return the launches whose watch is over and that had a pack.

@@ -73,9 +73,13 @@ WAIT_SECONDS = 0.12
 
 ALL_PAGES = (1 << PAGES_A_BLOCK) - 1
 _REST_SECONDS = 3.0
-_CALLS = 16
-"""After the window's part of a pack: so long its rest waits, or until so many faults were for it. A few are
-for it in many a launch, and cost a round trip each; all of firefox's rest is 9 MB, which take 0.7 s."""
+_CALLS, _CALL_BYTES = 16, 512 << 10
+"""After the window's part of a pack: so long its rest waits, or until so many faults were for it, at most one
+for so many bytes of it. A few are for it in many a launch, and cost a round trip each; all of firefox's rest
+is 9 MB, which take 0.7 s."""
+
+_LITTLE = 64
+"""What is behind the window's part and at most a 64th of it is part of it: a fault for it takes longer."""
 
 LayersOf = Callable[[], Awaitable[Sequence[Layer]]]
 
@@ -94,7 +98,7 @@ def _bind(pack: Pack, origin: Origin | None) -> None:
     if not pack.bound:
         size = pack.reference.object_size
         window = origin.windows.get(pack.reference.object_digest, 0) if origin is not None else 0
-        pack.bound = window or size
+        pack.bound = window if window and size - window > window // _LITTLE else size
 
 
 def _is_near(pack: Pack, frame: int) -> bool:
@@ -229,7 +233,7 @@ class LaunchPacks:
                 wanted &= ~bits
             if last >= 0 and pack.coming[last] > pack.bound:
                 pack.called += 1
-                if pack.called >= _CALLS:
+                if pack.called >= min(_CALLS, (pack.reference.object_size - pack.bound) // _CALL_BYTES):
                     pack.call.set()
                 continue
             if last < 0 or wanted or not _is_near(pack, last):

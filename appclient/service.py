@@ -204,8 +204,11 @@ class Service:
         if packed:
             tally.faults_packed += 1
         elif urgency == 0:
+            wanted = pages or ALL_PAGES
             has_pack, brought = self.packs.pages_of(bubble, layer, block)
-            self.background.need(bubble, layer, block, (pages or ALL_PAGES) & ~brought, has_pack=has_pack)
+            self.background.need(
+                bubble, layer, block, wanted & ~brought, has_pack=has_pack, late=wanted & brought
+            )
         how = Urgency.FAULT if urgency == 0 else Urgency.AHEAD
         alone = self.packs.busy and self.packs.knows(bubble)
         began = time.monotonic()

@@ -6,7 +6,7 @@ stack counts for nothing; what is added stays within a quarter of what was train
 hostile, changes nothing, and several that conspire can add a quarter to a pack and no more.
 
 Pages are only ever added: a launch that finds a page in the pack reports it no longer, and it would go again.
-What was trained anew begins anew.
+What was trained anew begins anew. What a pack has and brings too late is told apart (`latepages`).
 """
 
 from __future__ import annotations
@@ -132,21 +132,29 @@ def learned(
         files: the stack's, by content id.
         is_covered: tells whether a page (content id, number in the file) is in the pack of `holding`.
     """
+    room = min(
+        trained.pages // GROWTH_PART - (holding.pages - trained.pages),
+        PROFILE_TOUCHES_MAX - len(holding.touches),
+    )
+    wanted = [page for page in voted(reports) if _is_there(page, files) and not is_covered(*page)][
+        : max(0, room)
+    ]
+    return _grown(holding, wanted, files) if wanted else None
+
+
+def voted(reports: Sequence[Sequence[MissedRun]]) -> list[tuple[bytes, int]]:
+    """Return the pages (content id, number) that enough accounts tell of: by their number, then as told.
+
+    Args:
+        reports: one of each account that reported.
+    """
     votes: dict[tuple[bytes, int], int] = defaultdict(int)
     for runs in reports:
         for page in dict.fromkeys(_pages(runs)):
             votes[page] += 1
     needed = max(ACCOUNTS_MIN, -(-len(reports) // ACCOUNTS_PART))
-    room = min(
-        trained.pages // GROWTH_PART - (holding.pages - trained.pages),
-        PROFILE_TOUCHES_MAX - len(holding.touches),
-    )
-    wanted = [
-        page
-        for page, count in sorted(votes.items(), key=lambda item: -item[1])  # stable: then as reported
-        if count >= needed and _is_there(page, files) and not is_covered(*page)
-    ][: max(0, room)]
-    return _grown(holding, wanted, files) if wanted else None
+    ordered = sorted(votes.items(), key=lambda item: -item[1])
+    return [page for page, count in ordered if count >= needed]
 
 
 def _pages(runs: Iterable[MissedRun]) -> Iterable[tuple[bytes, int]]:
@@ -165,12 +173,7 @@ def _grown(
 ) -> LaunchProfile | None:
     numbers = {content.content_id: number for number, content in enumerate(profile.contents)}
     contents = list(profile.contents)
-    touched: dict[int, list[tuple[int, int]]] = defaultdict(list)  # content: (page, position of its touch)
-    for position, touch in enumerate(profile.touches):
-        touched[touch.content] += (
-            (touch.first_page, position),
-            (touch.first_page + touch.pages - 1, position),
-        )
+    near = nearest_touches(profile.touches)
     after: dict[int, list[tuple[int, int]]] = defaultdict(list)  # position of a touch: (content, page)
     last: list[tuple[int, int]] = []
     for content_id, page in wanted:
@@ -181,25 +184,43 @@ def _grown(
             number = numbers[content_id] = len(contents)
             file = files[content_id]
             contents.append(ProfileContent(content_id, file.size, file.path))
-        near = touched.get(number)
-        if near:
-            after[min(near, key=lambda place: (abs(place[0] - page), place[1]))[1]].append((number, page))
-        else:
+        position = near(number, page, -1)
+        if position < 0:
             last.append((number, page))
+        else:
+            after[position].append((number, page))
     end = profile.touches[profile.window_touches - 1] if profile.window_touches else None
     touches: list[Touch] = []
     window = 0
     for position in range(len(profile.touches) + 1):
         if position == profile.window_touches:
-            touches += _touches(last, end.after_ms if end else 0, 0)
+            touches += touches_of(last, end.after_ms if end else 0, 0)
             window = len(touches)
         if position < len(profile.touches):
             touch = profile.touches[position]
-            touches += (touch, *_touches(sorted(after[position]), touch.after_ms, touch.run))
+            touches += (touch, *touches_of(sorted(after[position]), touch.after_ms, touch.run))
     return replace(profile, contents=tuple(contents), touches=tuple(touches), window_touches=window)
 
 
-def _touches(pages: Sequence[tuple[int, int]], after_ms: int, run: int) -> list[Touch]:
+def nearest_touches(touches: Sequence[Touch]) -> Callable[[int, int, int], int]:
+    """Return what tells the position of the touch nearest to a page of a content, or its last argument."""
+    ends: dict[int, list[tuple[int, int]]] = defaultdict(list)  # content: (page, position of its touch)
+    for position, touch in enumerate(touches):
+        ends[touch.content] += (
+            (touch.first_page, position),
+            (touch.first_page + touch.pages - 1, position),
+        )
+
+    def nearest(content: int, page: int, otherwise: int) -> int:
+        found = min(
+            ends.get(content, ()), key=lambda place: (abs(place[0] - page), place[1]), default=(0, otherwise)
+        )
+        return found[1]
+
+    return nearest
+
+
+def touches_of(pages: Sequence[tuple[int, int]], after_ms: int, run: int) -> list[Touch]:
     """Return touches of pages (content, page), consecutive ones as one."""
     ordered = list(dict.fromkeys(page[0] for page in pages))
     found: list[Touch] = []

@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
-from packageformat.launchprofile import PackageProfiles, decode_profiles, encode_profiles, extents_of
+from packageformat.launchprofile import (
+    LaunchProfile,
+    PackageProfiles,
+    decode_profiles,
+    encode_profiles,
+    extents_of,
+)
 from packageformat.limits import PAGES_A_BLOCK
+from packageformat.profileorder import in_due_time
 from streamserver.database import packs, reports
 from streamserver.database.packs import StoredProfile
 from streamserver.database.reports import RETENTION_S, LaunchFigures, StoredReport
+from streamserver.latepages import moved_up
 from streamserver.missedpages import (
     MissedRun,
     StackFile,
@@ -30,10 +38,11 @@ def keep_report(
     account_id: bytes,
     figures: LaunchFigures,
     missed: Sequence[MissedRun],
+    late: Sequence[MissedRun],
     *,
     now: int,
 ) -> None:
-    """Keep what a launch missed, with what the account's launches missed before it.
+    """Keep what a launch missed and what it had too late, with what the account's launches told before it.
 
     Of an application without a launch profile nothing is kept: there is nothing to learn with.
     """
@@ -42,14 +51,14 @@ def keep_report(
     old = reports.find_report(db, version_id, application, account_id)
     if old is not None and old.since <= now - RETENTION_S:
         old = None  # collecting begins anew, or a page of long ago would count for ever
-    runs = collected(missed, decode_runs(old.missed) if old else ())
     report = StoredReport(
         account_id,
         old.since if old else now,
         now,
         old.launches + 1 if old else 1,
         figures,
-        encode_runs(runs),
+        encode_runs(collected(missed, decode_runs(old.missed) if old else ())),
+        encode_runs(collected(late, decode_runs(old.late) if old else ())),
     )
     reports.put_report(db, version_id, application, report)
 
@@ -95,6 +104,19 @@ def relearn(store: Store, layers: StoredLayers, profile: StoredProfile, *, now: 
         return bool(covered.get(name, 0) >> page % PAGES_A_BLOCK & 1)
 
     found = learned(trained, holding, runs, files, is_covered)
+    late = [decode_runs(report.late) for report in kept]
+    found = moved_up(trained, found or holding, late, _behind(holding)) or found
     document = encode_profiles(PackageProfiles(profile.version_id, (found,))) if found else None
     store.writer.run(lambda db: packs.put_relearned(db, profile, document, merged=counted, now=int(now)))
     return document is not None
+
+
+def _behind(holding: LaunchProfile) -> Callable[[bytes, int], bool]:
+    """Return what tells whether a page comes behind the window, in the order in which packs are built."""
+    ordered = in_due_time(holding)
+    pages = {
+        (ordered.contents[touch.content].content_id, page)
+        for touch in ordered.touches[ordered.window_touches :]
+        for page in range(touch.first_page, touch.first_page + touch.pages)
+    }
+    return lambda content_id, page: (content_id, page) in pages

@@ -1,4 +1,4 @@
-"""POST /v1/launches: what a launch needed and its pack lacked, in content ids and numbers."""
+"""POST /v1/launches: what a launch needed and its pack lacked or had too late, in content ids and numbers."""
 
 from __future__ import annotations
 
@@ -47,6 +47,7 @@ async def launches(request: web.Request) -> web.StreamResponse:
             raise RefusedError("bad_request")
         check_application_id(application)
         missed = await asyncio.to_thread(_runs, value.get("missed"))
+        late = await asyncio.to_thread(_runs, value.get("late", []))
     except FormatError as error:
         raise RefusedError("bad_request") from error
     figures = LaunchFigures(
@@ -66,7 +67,7 @@ async def launches(request: web.Request) -> web.StreamResponse:
     if not await asyncio.to_thread(context.store.reader.ask, question):
         raise RefusedError("unknown_package")
     future = context.store.writer.submit(
-        lambda db: keep_report(db, version_id, application, account.id, figures, missed, now=int(now))
+        lambda db: keep_report(db, version_id, application, account.id, figures, missed, late, now=int(now))
     )
     await asyncio.wrap_future(future)
     return web.Response(status=204)

@@ -31,8 +31,10 @@ def content_of(package: BuiltPackage, path: str) -> ProfileContent:
     return ProfileContent(found.content_id(entry), found.tree.file_size(entry), path.encode())
 
 
-def write_profile(package: BuiltPackage, application: str, touched: Sequence[Touched]) -> Path:
-    """Write the profile of one application beside its package."""
+def write_profile(
+    package: BuiltPackage, application: str, touched: Sequence[Touched], *, behind: int = 0
+) -> Path:
+    """Write the profile of one application beside its package; the last `behind` come after the window."""
     contents = [content_of(one, path) for one, path, _, _ in touched]
     distinct = list(dict.fromkeys(contents))
     profile = LaunchProfile(
@@ -44,7 +46,7 @@ def write_profile(package: BuiltPackage, application: str, touched: Sequence[Tou
             Touch(distinct.index(content), first, pages, 10 * number, 0)
             for number, (content, (_, _, first, pages)) in enumerate(zip(contents, touched, strict=True))
         ),
-        window_touches=len(touched),
+        window_touches=len(touched) - behind,
     )
     path = package.path.with_suffix(".profile")
     path.write_bytes(encode_profiles(PackageProfiles(package.version_id, (profile,))))

@@ -36,6 +36,7 @@ class StoredReport:
     launches: int
     figures: LaunchFigures  # of the latest launch
     missed: bytes  # collected runs
+    late: bytes  # likewise
 
 
 def find_report(
@@ -44,7 +45,7 @@ def find_report(
     """Return what is kept of an account's launches of an application."""
     row = db.execute(
         "SELECT account_id, since, reported, launches, window_ms, seconds, bytes, pages_needed, pages_missed,"
-        " missed FROM launch_report WHERE version_id = ? AND application = ? AND account_id = ?",
+        " missed, late FROM launch_report WHERE version_id = ? AND application = ? AND account_id = ?",
         (version_id, application, account_id),
     ).fetchone()
     return _report(row) if row else None
@@ -58,7 +59,7 @@ def list_reports(
         _report(row)
         for row in db.execute(
             "SELECT account_id, since, reported, launches, window_ms, seconds, bytes, pages_needed,"
-            " pages_missed, missed FROM launch_report"
+            " pages_missed, missed, late FROM launch_report"
             " WHERE version_id = ? AND application = ? AND reported > ? ORDER BY reported DESC, account_id",
             (version_id, application, now - RETENTION_S),
         )
@@ -70,12 +71,12 @@ def put_report(db: sqlite3.Connection, version_id: bytes, application: str, repo
     figures = report.figures
     db.execute(
         "INSERT INTO launch_report (version_id, application, account_id, since, reported, launches,"
-        " window_ms, seconds, bytes, pages_needed, pages_missed, missed)"
-        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+        " window_ms, seconds, bytes, pages_needed, pages_missed, missed, late)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
         " ON CONFLICT (version_id, application, account_id) DO UPDATE SET since = excluded.since,"
         " reported = excluded.reported, launches = excluded.launches, window_ms = excluded.window_ms,"
         " seconds = excluded.seconds, bytes = excluded.bytes, pages_needed = excluded.pages_needed,"
-        " pages_missed = excluded.pages_missed, missed = excluded.missed",
+        " pages_missed = excluded.pages_missed, missed = excluded.missed, late = excluded.late",
         (
             version_id,
             application,
@@ -89,6 +90,7 @@ def put_report(db: sqlite3.Connection, version_id: bytes, application: str, repo
             figures.pages_needed,
             figures.pages_missed,
             report.missed,
+            report.late,
         ),
     )
     db.execute("DELETE FROM launch_report WHERE reported <= ?", (report.reported - RETENTION_S,))
@@ -104,5 +106,5 @@ def put_report(db: sqlite3.Connection, version_id: bytes, application: str, repo
     )
 
 
-def _report(row: tuple[bytes, int, int, int, int, float, int, int, int, bytes]) -> StoredReport:
-    return StoredReport(row[0], row[1], row[2], row[3], LaunchFigures(*row[4:9]), row[9])
+def _report(row: tuple[bytes, int, int, int, int, float, int, int, int, bytes, bytes]) -> StoredReport:
+    return StoredReport(row[0], row[1], row[2], row[3], LaunchFigures(*row[4:9]), row[9], row[10])

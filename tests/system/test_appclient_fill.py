@@ -188,6 +188,9 @@ PACKED = range(10)
 FAR = 1280
 """A page of the large file that it does not hold; its first 16 it does."""
 
+BEHIND = 800
+"""A page of the large file that it holds, with its 15 next, if anything is behind the window."""
+
 LAUNCH = (
     "cd /usr/share/probe; for each in 0 1 2 3 4 5 6 7 8 9 50; do cat small/$each > /dev/null; done; "
     "dd if=large of=/dev/null bs=4096 count=16 2> /dev/null; "
@@ -201,7 +204,7 @@ def content_of(data: object) -> bytes:
     return file_content_id(len(data), b"".join(map(block_id, blocks)))
 
 
-def train(stage: ClientStage) -> None:
+def train(stage: ClientStage, *, behind: bool = False) -> None:
     """Import a launch profile of the probe, and wait until the server names its pack."""
     package = open_package(stage.folder / "probe_1.ovp").package
     version, requires = package.version_id, package.manifest.requires
@@ -213,13 +216,16 @@ def train(stage: ClientStage) -> None:
     contents.append(ProfileContent(content_of(large), 6 << 20, b"usr/share/probe/large"))
     touches = [Touch(number, 0, one.pages, 10 * number, 0) for number, one in enumerate(contents[:-1])]
     touches.append(Touch(len(PACKED), 0, 16, 200, 0))
+    window = len(touches)
+    if behind:
+        touches.append(Touch(len(PACKED), BEHIND, 16, 900, 0))
     profile = LaunchProfile(
         PROBE.id,
         bubble_id((*requires, version)),
         (ProfileRun("first launch", 500),),
         tuple(contents),
         tuple(touches),
-        len(touches),
+        window,
     )
     place = stage.folder / "probe_1.profile"
     place.write_bytes(encode_profiles(PackageProfiles(version, (profile,))))
@@ -237,8 +243,8 @@ def reports(stage: ClientStage) -> list[dict[str, Any]]:
     return [json.loads(place.read_text())["report"] for place in sorted(folder.glob("*.json"))]
 
 
-def missed_pages(report: dict[str, Any]) -> set[tuple[str, int]]:
-    return {(content, first + page) for content, first, pages in report["missed"] for page in range(pages)}
+def pages_told(report: dict[str, Any], key: str) -> set[tuple[str, int]]:
+    return {(content, first + page) for content, first, pages in report[key] for page in range(pages)}
 
 
 def test_what_a_launch_pack_lacked_is_reported_and_nothing_else(stage: ClientStage) -> None:
@@ -251,8 +257,10 @@ def test_what_a_launch_pack_lacked_is_reported_and_nothing_else(stage: ClientSta
     assert report["application"] == PROBE.id
     assert set(report) == {
         "bubble_id", "version_id", "application", "window_ms", "seconds", "bytes", "pages_needed", "missed",
+        "late",
     }  # fmt: skip
-    missed = missed_pages(report)
+    assert report["late"] == []
+    missed = pages_told(report, "missed")
     ours = {content_of(data).hex(): number for number, data in SMALL.items()}
     large = content_of(probe_files()["usr/share/probe/large"]).hex()
     of_probe = {(ours.get(content, content), page) for content, page in missed if content in {*ours, large}}
@@ -267,6 +275,23 @@ def test_what_a_launch_pack_lacked_is_reported_and_nothing_else(stage: ClientSta
     wait_until(lambda: not reports(stage), 20, "the server has it")
     (account,) = packs(stage)["accounts"]
     assert account["pages_missed"] == len(missed)
+
+
+def test_what_a_launch_pack_brought_too_late_is_told_apart(stage: ClientStage) -> None:
+    train(stage, behind=True)
+    stage.client("settings", "--fill", "off")
+    stage.script(f"{LAUNCH}; dd if=large of=/dev/null bs=4096 skip={BEHIND} count=1 2> /dev/null")
+    stage.server.stop()
+    wait_until(lambda: reports(stage), 20, "the launch is over")
+    (report,) = reports(stage)
+    large = content_of(probe_files()["usr/share/probe/large"]).hex()
+    late = pages_told(report, "late")
+    assert (large, BEHIND) in late
+    assert late <= {(large, BEHIND + page) for page in range(16)}
+    assert (large, BEHIND) not in pages_told(report, "missed")
+    stage.server.start()
+    stage.client("refresh")
+    wait_until(lambda: not reports(stage), 20, "the server has it")
 
 
 def test_who_does_not_want_to_report_sends_nothing(stage: ClientStage) -> None:

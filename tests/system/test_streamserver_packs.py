@@ -153,7 +153,13 @@ class Client:
 
     base: BuiltPackage
 
-    async def report(self, token: str, package: BuiltPackage, missed: list[list[object]]) -> int:
+    async def report(
+        self,
+        token: str,
+        package: BuiltPackage,
+        missed: list[list[object]],
+        late: list[list[object]] | None = None,
+    ) -> int:
         body = {
             "version_id": package.version_id.hex(),
             "bubble_id": bubble_id(package.stack).hex(),
@@ -163,6 +169,7 @@ class Client:
             "bytes": 100_000,
             "pages_needed": 70,
             "missed": missed,
+            **({} if late is None else {"late": late}),  # older clients do not tell
         }
         data = io.BytesIO(json.dumps(body).encode())
         async with self.http.post(f"{self.url}/v1/launches", data=data, headers=bearer(token)) as reply:
@@ -328,6 +335,48 @@ async def test_three_clients_teach_the_server_and_one_does_not(folder: Path, pac
         (shown,) = json_lines("packs", "show", folder, "editor")
         assert shown["relearned"] is True
         assert len(shown["accounts"]) == 4  # type: ignore[arg-type]
+
+
+async def test_what_came_too_late_to_three_clients_comes_before_the_window(
+    folder: Path, tmp_path: Path
+) -> None:
+    data = {"usr/bin/editor": PROGRAM, "usr/share/table": random.Random(3).randbytes(6 << 20)}
+    base = build_package(tmp_path, "base", {"lib/library": LIBRARY}, kind="runtime")
+    editor = build_package(tmp_path, "editor", data, requires=[base], applications=[EDITOR])
+    table = (editor, "usr/share/table", 500, 400)  # of a large file, all of it after the window
+    profile = write_profile(editor, "editor", [(base, "lib/library", 0, 40), table], behind=1)
+    with open_store(folder) as store:
+        for package in (base, editor):
+            import_package(store, package.path)
+        import_profile(store, profile)
+        tokens = [add_user(store, name) for name in ("anna", "otto", "ida")]
+
+        def window() -> int:
+            (pack,) = store.reader.ask(lambda db: packs.list_packs(db, editor.version_id))
+            return pack.window_size
+
+        async with served(store, Packages(base, editor, editor), relearn_s=0.2) as client:
+            _, old = await client.pack_with(tokens[0], editor, 440)
+            before = window()
+            assert 40 * PAGE_SIZE <= before <= 45 * PAGE_SIZE, "pages that do not compress"
+            late: list[list[object]] = [[content_of(editor, "usr/share/table").content_id.hex(), 600, 8]]
+            for token in tokens:
+                assert await client.report(token, editor, [], late) == 204
+            for _ in range(300):
+                if window() != before:
+                    break
+                await asyncio.sleep(0.1)
+            assert before + 7 * PAGE_SIZE <= window() <= before + 12 * PAGE_SIZE
+            _, new = await client.pack_with(tokens[0], editor, 440)
+            layers = layers_of([open_package(base.path), open_package(editor.path)])
+            pages = [
+                [(p.layer, p.block * PAGES_A_BLOCK + p.page) for p in unpacked(one, layers)]
+                for one in (old, new)
+            ]
+            assert pages[0] != pages[1]
+            assert sorted(pages[0]) == sorted(pages[1])
+            assert await client.report(tokens[0], editor, [], [["x", 0, 1]]) == 400
+            assert await client.report(tokens[0], editor, [], [["ab" * 32, 0, 1]] * 4097) == 400
 
 
 async def test_reports_that_cannot_be_are_refused(folder: Path, packages: Packages) -> None:

@@ -126,11 +126,12 @@ def test_reports_are_one_an_account_and_do_not_pile_up(db: sqlite3.Connection) -
         name = number.to_bytes(16, "big")
         accounts.add_account(db, id=name, name=f"u{number}", password_hash="x", now=0)
         for launch in (1, 2):
-            reports.put_report(db, key(2), "editor", StoredReport(name, 1, 10 + number, launch, figures, b""))
+            report = StoredReport(name, 1, 10 + number, launch, figures, b"m" * launch, b"l" * launch)
+            reports.put_report(db, key(2), "editor", report)
     kept = reports.list_reports(db, key(2), "editor", now=1000)
     assert len(kept) == ACCOUNTS_MAX
     assert kept[0].account_id == (ACCOUNTS_MAX + 19).to_bytes(16, "big")
-    assert kept[0].launches == 2
+    assert (kept[0].launches, kept[0].missed, kept[0].late) == (2, b"mm", b"ll")
     (profile,) = packs.list_profiles(db)
     assert profile.unmerged == 2 * (ACCOUNTS_MAX + 20)
     assert packs.put_relearned(db, profile, b"more", merged=profile.unmerged, now=5)
@@ -139,7 +140,7 @@ def test_reports_are_one_an_account_and_do_not_pile_up(db: sqlite3.Connection) -
     assert (profile.unmerged, profile.relearned, profile.digest) == (0, 1, sha256(b"more").digest())
     assert packs.profile_document(db, key(2), "editor") == (b"profile", b"more")
     assert reports.list_reports(db, key(2), "editor", now=1000 + RETENTION_S) == []
-    late = StoredReport((1).to_bytes(16, "big"), 1, 5000 + RETENTION_S, 1, figures, b"")
+    late = StoredReport((1).to_bytes(16, "big"), 1, 5000 + RETENTION_S, 1, figures, b"", b"")
     reports.put_report(db, key(2), "editor", late)
     assert len(reports.list_reports(db, key(2), "editor", now=0)) == 1
     packs.put_profile(db, key(2), "editor", b"trained again", now=1)
