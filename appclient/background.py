@@ -22,6 +22,7 @@ from appclient.fetching import Fetching
 from appclient.filling import Filling
 from appclient.fillpolicy import Wanted
 from appclient.folders import Folders
+from appclient.foresight import Foresight
 from appclient.launchreports import LaunchReports, report_of
 from appclient.launchwatch import Launch, LaunchWatch, RoundTrips
 from appclient.layer import Layer
@@ -67,6 +68,7 @@ class Background:
         writer: Executor,
         statistics: Statistics,
         is_maintained: Callable[[], bool],
+        foresight: Foresight,
     ) -> None:
         """Prepare. `is_maintained` tells whether the cache is being worked on."""
         self._folders = folders
@@ -76,6 +78,7 @@ class Background:
         self._fetching = fetching
         self._statistics = statistics
         self._is_maintained = is_maintained
+        self._foresight = foresight
         self._settings = SettingsFile(folders.config)
         self._watch = LaunchWatch()
         self._round_trips = RoundTrips()
@@ -229,6 +232,13 @@ class Background:
 
     # What it does by itself
 
+    def likely(self) -> list[Published]:
+        """Return what may be started and is not all here, the likeliest first."""
+        publishing = self._session().kept()
+        items = [] if publishing is None else publishing.items
+        missing = [one for one in items if not all(map(self._bubbles.heads.is_whole, one.stack))]
+        return sorted(missing, key=self._used, reverse=True)
+
     def _published(self) -> list[Wanted]:
         try:
             publishing = self._session().kept()
@@ -287,3 +297,4 @@ class Background:
             if time.monotonic() - self._last_use <= WARM_SECONDS:
                 with suppress(MillstreamError, ExceptionGroup):
                     await self._session().door.warm()
+                    await self._foresight.look(self.likely())

@@ -20,6 +20,7 @@ from appclient.catalogue import Choice
 from appclient.changes import bubbles_of
 from appclient.errors import UnknownPackageError, storage_error
 from appclient.folders import Folders
+from appclient.foresight import Foresight
 from appclient.fronts import Fronts
 from appclient.heads import Head, Heads
 from appclient.homes import home_of, owner_of
@@ -68,6 +69,7 @@ class Bubbles:
         folders: Folders,
         session: Callable[[], Session],
         origin_of: Callable[[bytes], Awaitable[Origin]],
+        foresight: Foresight,
     ) -> None:
         self._folders = folders
         self._session = session
@@ -80,6 +82,7 @@ class Bubbles:
         self._roughing: dict[bytes, asyncio.Lock] = {}
         self._rough: dict[bytes, RoughLayout] = {}  # until the rest of the head has come
         self._origin_of = origin_of
+        self._foresight = foresight
 
     @property
     def heads(self) -> Heads:
@@ -183,7 +186,7 @@ class Bubbles:
     ) -> list[Origin]:
         """Have the outlines of a whole stack; return where its packages are, if that had to be asked.
 
-        One request for all pointers, then the outlines in parallel.
+        One request for all pointers, unless they were foreseen, then the outlines in parallel.
 
         Args:
             published: the package on top.
@@ -206,7 +209,11 @@ class Bubbles:
         if missing:
             tell(f"asking {session.signin.url} for {published.title or published.name}")
             have = await asyncio.to_thread(self.versions_before, published)
-            origins = await session.origins(published.stack, have, language)
+            if not have:  # deltas from what is here are not foreseen
+                origins = self._foresight.origins(published.stack, language)
+            if not origins:
+                origins = await session.origins(published.stack, have, language)
+                tally.round_trips += 1
             fresh = len(missing) == len(published.stack) and not have
             fronts = Fronts({version: _front(origins[version]) for version in missing})
             tell(f"fetching {fronts.size / 1e6:.1f} MB of tables of contents")

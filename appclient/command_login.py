@@ -5,11 +5,13 @@ from __future__ import annotations
 import argparse
 import getpass
 import json
+import os
 import sys
 from dataclasses import replace
 
 from appclient.commandfolders import Subparsers, own_folders
 from appclient.errors import ServerUntrustedError, WrongPasswordError
+from appclient.language import language
 from packageformat.errors import MillstreamError
 
 
@@ -81,7 +83,7 @@ def run(args: argparse.Namespace) -> int:
     if not args.json:
         print(f"signed in to {signin.server_name or signin.url} as {signin.user}")
     if not args.no_refresh:
-        answer = ask(folders, Message("refresh"))
+        answer = ask(folders, Message("refresh", {"language": language(os.environ)}))
         told["applications"] = answer.number("applications")
         if not args.json:
             print(f"{answer.number('applications')} applications published to you; see 'appclient list'")

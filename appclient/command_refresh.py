@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 
 from appclient.agentlink import ask
 from appclient.commandfolders import Subparsers, own_folders
+from appclient.language import language
 from appclient.wire import Message
 
 
@@ -24,7 +26,7 @@ def add_parser(subparsers: Subparsers[argparse.ArgumentParser]) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Refresh."""
-    answer = ask(own_folders(), Message("refresh"))
+    answer = ask(own_folders(), Message("refresh", {"language": language(os.environ)}))
     added, removed = answer.texts("added"), answer.texts("removed")
     if args.json:
         print(

@@ -7,7 +7,7 @@ import os
 import re
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from urllib.parse import unquote
@@ -19,6 +19,7 @@ from appclient.company import Company
 from appclient.documents import document_folders
 from appclient.errors import AgentError, NoAgentError
 from appclient.folders import Folders
+from appclient.language import language
 from appclient.wire import Message
 from bubble.errors import LaunchError
 from bubble.launch import Threshold, approach, decode_spec, require_once, start, unmade_sandbox
@@ -164,14 +165,6 @@ def _prepared(folders: Folders, application: str, progress: Callable[[Message], 
         except NoAgentError:
             if time.monotonic() > end:
                 raise
-
-
-def language(environment: Mapping[str, str]) -> str:
-    """Return the language of messages as the C library finds it in the environment, such as fr_FR.UTF-8."""
-    for variable in ("LC_ALL", "LC_MESSAGES", "LANG"):
-        if environment.get(variable):
-            return environment[variable][:64]
-    return "C"
 
 
 def _explained(bubble: bytes, error: LaunchError) -> LaunchError:

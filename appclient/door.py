@@ -34,6 +34,9 @@ ANSWER_MAX = 8 << 20
 BESIDE = 3
 """Connections kept open between launches besides the stream's: for faults and layouts."""
 
+SPARE = 1
+"""Of those kept open, so many are left to faults when a stream begins beside others."""
+
 CONNECTIONS = LANES + 6
 """Connections to the server, kept alive. All streams together have LANES lanes, and one each beyond that: the
 others are for faults, which must not wait for a stream to end."""
@@ -124,6 +127,7 @@ class Door:
         self.received = 0  # bytes of bodies, of all answers
         self.round_trip = 0.02  # seconds, as last measured
         self._lanes_open = 0  # of all streams
+        self._answers_open = 0  # long ones, those over lanes among them
         self._warmed = float("-inf")  # monotonic seconds: when its connections were used last
         self._rehearsed = False  # those that are open now
         self._session = aiohttp.ClientSession(
@@ -245,7 +249,9 @@ class Door:
         """Open parts of several objects, which come one right behind the other. Raises as `part`."""
         path = f"/v1/stream?{'&'.join(f'p={part.word()}' for part in parts)}"
         total = sum(part.size for part in parts)
-        lanes = max(1, min(self.lanes - self._lanes_open, -(-total // STRIPE)))
+        # A lane that has to be opened first would hold up all others: handshake, and a slow start.
+        free = self._kept_open - SPARE - self._answers_open
+        lanes = max(1, min(self.lanes - self._lanes_open, free, -(-total // STRIPE)))
         self._lanes_open += lanes
         try:
             async with AsyncExitStack() as undo:
@@ -294,6 +300,7 @@ class Door:
                     timeout=_TIMEOUT,
                     read_bufsize=READ_BUFFER,
                 )
+        self._answers_open += 1
         try:
             with self._foreign():
                 async with asyncio.timeout(OPEN_SECONDS):
@@ -306,6 +313,7 @@ class Door:
                         raise _refusal(response.status, await _limited(response.content, ANSWER_MAX))
             yield response  # what goes wrong in the caller's block is not the server's doing
         finally:
+            self._answers_open -= 1
             response.close()  # ends the connection unless all of the answer was taken
 
     async def take(self, content: Body, size: int) -> bytes:

@@ -23,6 +23,7 @@ from pathlib import Path
 
 from appclient.door import CapabilityExpiredError, Door
 from appclient.errors import ServerUnreachableError, ServerUntrustedError, storage_error
+from appclient.lanes import farness
 from appclient.layer import Layer
 from appclient.readahead import ReadAhead
 from appclient.roughly import RoughFetching
@@ -111,7 +112,12 @@ class Fetching:
         self._session = session
         self._layer_of = layer_of
         self._complete = complete
-        self._roughly = RoughFetching(layout=rough_layout, where=self._where, writer=writer)
+        self._roughly = RoughFetching(
+            layout=rough_layout,
+            where=self._where,
+            writer=writer,
+            farness=lambda: farness(self._session().door.round_trip),
+        )
         self._writer = writer
         self._cache = cache
         self._patience = patience

@@ -14,6 +14,9 @@ from urllib.parse import parse_qs, urlsplit
 
 from appclient.errors import ServerUntrustedError
 
+NEARBY_SECONDS = 0.02
+"""There and back, a server for which what is fetched along with a request is measured out."""
+
 LANES = 8
 FAR_SECONDS = 0.05
 """Connections over which a launch's stream comes from a server that is at least this far away, there and
@@ -74,6 +77,11 @@ class Striped:
             self._at += here
             size -= here
         return b"".join(pieces)
+
+
+def farness(round_trip: float) -> float:
+    """Return how many times further away a server is than one around the corner: what a request costs."""
+    return max(1.0, round_trip / NEARBY_SECONDS)
 
 
 def lanes_of(round_trip: float) -> int:

@@ -26,7 +26,7 @@ from dataclasses import dataclass
 from appclient.door import CapabilityExpiredError, Door
 from appclient.errors import AgentError, ServerUnreachableError
 from appclient.fronts import Fronts
-from appclient.lanes import Body, Part
+from appclient.lanes import FAR_SECONDS, Body, Part
 from appclient.layer import Layer
 from appclient.packwork import (
     Came,
@@ -68,8 +68,8 @@ _OPENED_MAX = 16
 _DIRECTORY_SECONDS = 2.0
 """How long is waited for a pack's directory at most."""
 
-WAIT_SECONDS = 0.12
-"""A fault waits for a page of the pack that should be here within this time, or three round trips."""
+WAIT_SECONDS, WAIT_ROUNDS = 0.12, 3
+"""A fault waits for a page of the pack that should be here within this time, or so many round trips."""
 
 ALL_PAGES = (1 << PAGES_A_BLOCK) - 1
 _REST_SECONDS = 3.0
@@ -79,7 +79,8 @@ for so many bytes of it. A few are for it in many a launch, and cost a round tri
 is 9 MB, which take 0.7 s."""
 
 _LITTLE = 64
-"""What is behind the window's part and at most a 64th of it is part of it: a fault for it takes longer."""
+"""What is behind the window's part and at most a 64th of it is part of it: a fault for it takes longer. From
+far away all of it is: a stream that begins anew has to grow anew, and a round trip is worth megabytes."""
 
 LayersOf = Callable[[], Awaitable[Sequence[Layer]]]
 
@@ -98,13 +99,14 @@ def _bind(pack: Pack, origin: Origin | None) -> None:
     if not pack.bound:
         size = pack.reference.object_size
         window = origin.windows.get(pack.reference.object_digest, 0) if origin is not None else 0
-        pack.bound = window if window and size - window > window // _LITTLE else size
+        far = pack.round_trip >= FAR_SECONDS
+        pack.bound = window if window and not far and size - window > window // _LITTLE else size
 
 
 def _is_near(pack: Pack, frame: int) -> bool:
     ahead = pack.coming[frame] - pack.received
     rate = pack.received / max(time.monotonic() - pack.began, 0.001)
-    return ahead <= max(rate, 1 << 20) * max(WAIT_SECONDS, 3 * pack.round_trip)
+    return ahead <= max(rate, 1 << 20) * max(WAIT_SECONDS, WAIT_ROUNDS * pack.round_trip)
 
 
 class LaunchPacks:
@@ -385,7 +387,8 @@ class LaunchPacks:
             places = reader.frame_places()
             start = places[run[0]][0]
             pack.tally.requests += 1
-            async with queue, door.part(path, start, sum(places[run[-1]]) - start) as content:
+            part = Part(path, start, sum(places[run[-1]]) - start)
+            async with queue, door.parts([part]) as content:  # over lanes, from far away
                 await self._receive(pack, door, content, run)
 
         try:

@@ -25,7 +25,8 @@ _log = logging.getLogger(__name__)
 
 AROUND_BYTES = 96 << 10
 """Stored bytes fetched along before a block, and as many behind it; of its file only. A third of it in a file
-of more than LARGE_FILE bytes: what a launch misses of firefox's libxul (150 MB) lies further apart."""
+of more than LARGE_FILE bytes: what a launch misses of firefox's libxul (150 MB) lies further apart. For a
+server 20 ms away: from one further away as many times more comes."""
 
 LARGE_FILE = 8 << 20
 
@@ -40,7 +41,12 @@ class RoughFetching:
     """Fetches by rough layouts. Made and used in the agent's loop."""
 
     def __init__(
-        self, *, layout: Callable[[bytes], Awaitable[RoughLayout]], where: Where, writer: Executor
+        self,
+        *,
+        layout: Callable[[bytes], Awaitable[RoughLayout]],
+        where: Where,
+        writer: Executor,
+        farness: Callable[[], float],
     ) -> None:
         """Prepare.
 
@@ -48,7 +54,9 @@ class RoughFetching:
             layout: where a version's frames are, unproved.
             where: where a layer's package can be fetched from.
             writer: one thread, which unpacks frames and writes the cache.
+            farness: tells how far away the server is (`lanes.farness`).
         """
+        self._farness = farness
         self._layout = layout
         self._where = where
         self._writer = writer
@@ -78,7 +86,8 @@ class RoughFetching:
         if coming is None:
             coming = self._start(layer, layout, [frame], tally, ahead=False)
         if not alone:
-            for run in _around(layer, layout, block, lambda one: (layer.version, one) in self._coming):
+            far = self._farness()
+            for run in _around(layer, layout, block, far, lambda one: (layer.version, one) in self._coming):
                 self._start(layer, layout, run, tally, ahead=True)
         return await asyncio.shield(coming)
 
@@ -134,13 +143,14 @@ class RoughFetching:
 
 
 def _around(
-    layer: Layer, layout: RoughLayout, block: int, is_coming: Callable[[int], bool]
+    layer: Layer, layout: RoughLayout, block: int, far: float, is_coming: Callable[[int], bool]
 ) -> Iterator[list[int]]:
     """Give the frames behind, and those before, the frame of a block: of its file alone, and not here yet."""
     frame = layout.frame_of[block]
     entry, _, _ = layer.file_of(block)
     whole = layer.tree.file_size(entry)
-    most = SMALL_FILE if whole <= SMALL_FILE else AROUND_BYTES if whole <= LARGE_FILE else AROUND_BYTES // 3
+    around = far * (AROUND_BYTES if whole <= LARGE_FILE else AROUND_BYTES // 3)
+    most = SMALL_FILE if whole <= SMALL_FILE else around
     for step in (1, -1):
         run: list[int] = []
         size = 0

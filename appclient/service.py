@@ -31,6 +31,7 @@ from appclient.errors import (
 )
 from appclient.fetching import Fetching, Urgency
 from appclient.folders import Folders
+from appclient.foresight import Foresight
 from appclient.fronts import Fronts
 from appclient.layer import Layer
 from appclient.packagefile import read_file
@@ -77,7 +78,10 @@ class Service:
         self._closing: set[asyncio.Task[None]] = set()
         self._statistics = Statistics(folders.state / "statistics.json")
         self._writer = ThreadPoolExecutor(1, "cache-writer")
-        self._bubbles = Bubbles(folders, self.session, lambda version: self.fetching.origin(version))
+        self._foresight = Foresight(self.session)
+        self._bubbles = Bubbles(
+            folders, self.session, lambda version: self.fetching.origin(version), self._foresight
+        )
         self._cache = CacheFolder(folders.cache)
         self._maintaining = asyncio.Lock()
         self.tell: Callable[[bytes, Came], None] = lambda bubble, came: None
@@ -117,6 +121,7 @@ class Service:
             writer=self._writer,
             statistics=self._statistics,
             is_maintained=self._maintaining.locked,
+            foresight=self._foresight,
         )
         self._answers: dict[str, Callable[[Message, Tell], Awaitable[Message]]] = {
             "prepare": self._prepare,
@@ -242,12 +247,13 @@ class Service:
         self.background.launch(choice, tally)
         application = choice.application
         language = question.text("language")
+        self._foresight.speaks(language)
         asked = False
 
         def found(origins: Mapping[bytes, Origin], fresh: bool, fronts: Fronts) -> None:
             nonlocal asked
             asked = True
-            tally.round_trips += 2  # where the packages are, and their outlines
+            tally.round_trips += 1  # the packages' outlines
             self.fetching.know(origins.values())
             self._bring_packs(choice, tally, language, fresh=fresh, fronts=fronts)
 
@@ -351,6 +357,8 @@ class Service:
 
     async def _refresh(self, question: Message, tell: Tell) -> Message:
         publishing = await self.session().refresh()
+        self._foresight.speaks(question.text("language"))
+        self._foresight.forget()
         self._later(self._warm())
         self.background.refreshed()
         tell(f"{len(publishing.items)} packages published to {publishing.user}")
@@ -366,6 +374,8 @@ class Service:
         with suppress(MillstreamError, ExceptionGroup):
             session = self.session()
             await session.door.warm()
+            with suppress(MillstreamError):
+                await self._foresight.look(self.background.likely())
             if not await self.background.filling.is_metered():
                 await session.door.rehearse(session.signin.token)
 

@@ -231,6 +231,7 @@ def train(stage: ClientStage, *, behind: bool = False) -> None:
     place.write_bytes(encode_profiles(PackageProfiles(version, (profile,))))
     stage.server.command("import", place)
     wait_until(lambda: packs(stage)["up_to_date"] and packs(stage)["whole"], 30, "the pack is built")
+    stage.client("refresh")
 
 
 def packs(stage: ClientStage) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import time
 from collections.abc import Iterator
@@ -177,6 +178,7 @@ def small_behind(stage: ClientStage) -> Iterator[None]:
         profile.write_bytes(profile_of(runtime, probe, small_behind=late))
         stage.server.command("import", profile)
         stage.server.command("packs", "build")
+        stage.client("refresh")
         if late:
             yield
 
@@ -201,6 +203,28 @@ def test_what_is_behind_the_window_comes_at_once_if_it_is_asked_for(stage: Clien
     tally = stage.tally()
     assert 0 < tally["faults_served"] - tally["faults_packed"] < 45, tally
     assert tally["pages_packed"] > 50, (tally, time.monotonic() - began)
+
+
+def test_a_launch_after_a_refresh_knows_where_packages_are(stage: ClientStage) -> None:
+    def paths(after: int = 0) -> list[str]:
+        lines = (line for line in stage.server.log.read_text().splitlines()[after:] if line.startswith("{"))
+        return [json.loads(line)["path"] for line in lines]
+
+    def launched(language: str) -> list[str]:
+        """Return what was asked for before the stream of a launch on an empty cache."""
+        stage.user.end_processes()
+        stage.client("cache", "clean", "--all")
+        mark = len(stage.server.log.read_text().splitlines())
+        stage.client("refresh", LANG="fr_FR.UTF-8")
+        wait_until(lambda: "/v1/pointers" in paths(mark), what="the refresh is over")
+        before = len(stage.server.log.read_text().splitlines())
+        stage.client("run", "probe", "--command", "/bin/sh", "--", "-c", ":", LANG=language)
+        wait_until(lambda: "/v1/stream" in paths(before), what="the stream is logged")
+        asked = paths(before)
+        return asked[: asked.index("/v1/stream")]
+
+    assert "/v1/pointers" not in launched("fr_FR.UTF-8")
+    assert "/v1/pointers" in launched("de_DE.UTF-8"), "packs of another language are to be told"
 
 
 def test_a_second_launch_asks_for_nothing(stage: ClientStage) -> None:
