@@ -134,16 +134,14 @@ class Background:
         """An application waits."""
         self.filling.fault()
 
-    def need(
-        self, bubble: bytes, version: bytes, block: int, pages: int, *, has_pack: bool, late: int
-    ) -> None:
-        """An application waits for these pages, which no pack under way brings; whether one has said so.
-
-        And for `late`, which one brings, but not soon.
-        """
-        now = time.monotonic()
-        new = self._watch.need(bubble, version, block, pages, now, has_pack=has_pack, late=late)
+    def need(self, bubble: bytes, version: bytes, block: int, pages: int, *, has_pack: bool) -> None:
+        """An application waits for these pages, which no pack under way brings; whether one has said so."""
+        new = self._watch.need(bubble, version, block, pages, time.monotonic(), has_pack=has_pack)
         self._statistics.of(bubble).misses += new
+
+    def late(self, bubble: bytes, version: bytes, block: int, pages: int, come: int) -> None:
+        """An application waits for these pages, which a pack brings, but not soon; so much of it has come."""
+        self._watch.late(bubble, version, block, pages, come)
 
     def fetched(self, bubble: bytes, began: float) -> None:
         """An application waited since `began` for a request of its own, and has what it wanted."""
@@ -285,7 +283,8 @@ class Background:
 
     async def _keep_report(self, launch: Launch, now: float) -> None:
         layers: dict[bytes, Layer] = {}
-        for version in {version for version, _ in (*launch.missed, *launch.late)}:
+        versions = {version for version, _ in launch.missed} | {version for version, _, _ in launch.late}
+        for version in versions:
             layers[version] = await self._bubbles.layer_of(version, None)
         received = max(0, self._statistics.of(launch.bubble).bytes_received - launch.bytes_before)
         report = report_of(launch, layers, seconds=now - launch.began, received=received)

@@ -17,7 +17,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from appclient.errors import ServerUnreachableError
-from appclient.launchwatch import Launch, Place
+from appclient.launchwatch import Launch
 from appclient.layer import Layer
 from appclient.session import Session
 from appclient.storedfile import store, stored
@@ -38,12 +38,11 @@ Run = tuple[bytes, int, int]
 """A content id, the first page in the file, pages."""
 
 
-def runs_of(places: Iterable[tuple[bytes, int, int]], most: int = RUNS_MAX) -> list[Run]:
+def runs_of(places: Iterable[tuple[bytes, int, int]]) -> list[Run]:
     """Return pages as runs, in the order in which they were needed, within a report's limits.
 
     Args:
         places: a file's content id, a block of that file, and pages of the block: bit n for page n.
-        most: runs.
     """
     runs: list[Run] = []
     count = 0
@@ -55,7 +54,7 @@ def runs_of(places: Iterable[tuple[bytes, int, int]], most: int = RUNS_MAX) -> l
             last = runs[-1] if runs else None
             if last is not None and last[0] == content and last[1] + last[2] == number:
                 runs[-1] = (content, last[1], last[2] + 1)
-            elif len(runs) == most:
+            elif len(runs) == RUNS_MAX:
                 return runs
             else:
                 runs.append((content, number, 1))
@@ -77,19 +76,24 @@ def report_of(
         received: bytes that came meanwhile.
     """
 
-    def places(of: Mapping[Place, int]) -> Iterator[tuple[bytes, int, int]]:
-        for (version, block), bits in of.items():
-            layer = layers.get(version)
-            if layer is None:
-                continue
-            entry, number, _ = layer.file_of(block)
-            content = layer.content_id(entry)
-            if content is not None:
-                yield content, number, bits
+    def place(version: bytes, block: int) -> tuple[bytes, int] | None:
+        layer = layers.get(version)
+        if layer is None:
+            return None
+        entry, number, _ = layer.file_of(block)
+        content = layer.content_id(entry)
+        return None if content is None else (content, number)
 
-    def told(runs: list[Run]) -> list[list[object]]:
-        return [[content.hex(), first, pages] for content, first, pages in runs]
-
+    missed = [
+        (*found, bits) for (version, block), bits in launch.missed.items() if (found := place(version, block))
+    ]
+    late: list[list[object]] = []
+    for (version, block, come), bits in launch.late.items():
+        found = place(version, block)
+        if found is not None:
+            late += [
+                [content.hex(), first, pages, come] for content, first, pages in runs_of([(*found, bits)])
+            ]
     return {
         "bubble_id": launch.bubble.hex(),
         "version_id": launch.version.hex(),
@@ -98,8 +102,8 @@ def report_of(
         "seconds": round(seconds, 3),
         "bytes": received,
         "pages_needed": launch.pages_needed,
-        "missed": told(runs_of(places(launch.missed))),
-        "late": told(runs_of(places(launch.late), LATE_RUNS_MAX)),
+        "missed": [[content.hex(), first, pages] for content, first, pages in runs_of(missed)],
+        "late": late[:LATE_RUNS_MAX],
     }
 
 

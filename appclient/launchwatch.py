@@ -17,6 +17,9 @@ _BLOCKS_MAX = 1 << 14
 Place = tuple[bytes, int]
 """A package version, and a block of it."""
 
+Late = tuple[bytes, int, int]
+"""The same, and how much of the pack had come when its pages were needed, in thousandths."""
+
 
 @dataclass(slots=True, eq=False)
 class Launch:
@@ -33,7 +36,8 @@ class Launch:
     counted: int = 0  # of `missed`, by whoever counts
     healed: set[Place] = field(default_factory=set)  # came damaged from the cache: no fault of the pack's
     missed: dict[Place, int] = field(default_factory=dict)  # in the order in which they were needed
-    late: dict[Place, int] = field(default_factory=dict)  # likewise: held by a pack, but far behind
+    late: dict[Late, int] = field(default_factory=dict)  # likewise: held by a pack, but far behind
+    told_late: dict[Place, int] = field(default_factory=dict)  # pages that are in `late`
 
     @property
     def pages_needed(self) -> int:
@@ -79,15 +83,7 @@ class LaunchWatch:
         return _count(launch)
 
     def need(
-        self,
-        bubble: bytes,
-        version: bytes,
-        block: int,
-        pages: int,
-        now: float,
-        *,
-        has_pack: bool = False,
-        late: int = 0,
+        self, bubble: bytes, version: bytes, block: int, pages: int, now: float, *, has_pack: bool = False
     ) -> int:
         """Note that an application waits for pages; return by how many more the launch has missed.
 
@@ -98,7 +94,6 @@ class LaunchWatch:
             pages: bit n: page n of the block.
             now: the moment.
             has_pack: the launch's pack is on its way and has told what it holds: other pages than these.
-            late: pages of the block that are waited for too, and that a pack brings, but not soon.
         """
         launch = self._launches.get(bubble)
         if launch is None:
@@ -112,9 +107,26 @@ class LaunchWatch:
         new = pages & ~before & ~launch.packed.get(place, 0)
         if new and (before or len(launch.missed) < _BLOCKS_MAX):
             launch.missed[place] = before | new
-        if late and len(launch.late) < _BLOCKS_MAX:
-            launch.late[place] = launch.late.get(place, 0) | late
         return _count(launch)
+
+    def late(self, bubble: bytes, version: bytes, block: int, pages: int, come: int) -> None:
+        """Note that an application waits for pages that a pack brings, but not soon.
+
+        Args:
+            bubble: the launch's.
+            version: the package.
+            block: a block of it.
+            pages: bit n: page n of the block.
+            come: how much of the pack's part that leads to the window has come, in thousandths.
+        """
+        launch = self._launches.get(bubble)
+        place = (version, block)
+        if launch is None or place in launch.healed:
+            return
+        new = pages & ~launch.told_late.get(place, 0)
+        if new and len(launch.late) < _BLOCKS_MAX:
+            launch.told_late[place] = launch.told_late.get(place, 0) | new
+            launch.late[*place, come] = launch.late.get((*place, come), 0) | new
 
     def forget(self, version: bytes, block: int) -> None:
         """Let a block count as packed: it was here, and damaged."""
@@ -122,7 +134,7 @@ class LaunchWatch:
         for launch in self._launches.values():
             launch.healed.add(place)
             launch.missed.pop(place, None)
-            launch.late.pop(place, None)
+            launch.late = {late: bits for late, bits in launch.late.items() if late[:2] != place}
 
     def ended(self, now: float, is_coming: Callable[[bytes], bool]) -> list[Launch]:
         """Return the launches whose watch is over and that had a pack.

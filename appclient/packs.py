@@ -455,15 +455,21 @@ class LaunchPacks:
         self._soon(pack.bubble, await loop.run_in_executor(self._writer, files_of, pack))
         return reader
 
-    def pages_of(self, bubble: bytes, version: bytes, block: int) -> tuple[bool, int]:
-        """Return whether a pack under way has told what it holds, and which pages of a block are in those."""
-        known, bits = False, 0
+    def pages_of(self, bubble: bytes, version: bytes, block: int) -> tuple[bool, int, int]:
+        """Return what is known of a block from the packs under way that have told what they hold.
+
+        Returns:
+            Whether a launch's own is among them, the block's pages in them, and how much of that launch's
+            own window's part has come, in thousandths.
+        """
+        known, bits, come = False, 0, 0
         for (of, _), pack in self._packs.items():
             if of == bubble and pack.directory.done() and pack.directory.result():
-                known = known or not pack.beside
+                if not pack.beside:
+                    known, come = True, min(1000, 1000 * pack.received // max(1, pack.bound))
                 for _, pages in pack.frames_of.get((version, block), ()):
                     bits |= pages
-        return known, bits
+        return known, bits, come
 
     def knows(self, bubble: bytes) -> bool:
         """Return whether a launch pack of the bubble has come, or is coming."""

@@ -210,10 +210,10 @@ class Service:
             tally.faults_packed += 1
         elif urgency == 0:
             wanted = pages or ALL_PAGES
-            has_pack, brought = self.packs.pages_of(bubble, layer, block)
-            self.background.need(
-                bubble, layer, block, wanted & ~brought, has_pack=has_pack, late=wanted & brought
-            )
+            has_pack, brought, come = self.packs.pages_of(bubble, layer, block)
+            self.background.need(bubble, layer, block, wanted & ~brought, has_pack=has_pack)
+            if wanted & brought:
+                self.background.late(bubble, layer, block, wanted & brought, come)
         how = Urgency.FAULT if urgency == 0 else Urgency.AHEAD
         alone = self.packs.busy and self.packs.knows(bubble)
         began = time.monotonic()

@@ -152,9 +152,13 @@ def voted(reports: Sequence[Sequence[MissedRun]]) -> list[tuple[bytes, int]]:
     for runs in reports:
         for page in dict.fromkeys(_pages(runs)):
             votes[page] += 1
-    needed = max(ACCOUNTS_MIN, -(-len(reports) // ACCOUNTS_PART))
     ordered = sorted(votes.items(), key=lambda item: -item[1])
-    return [page for page, count in ordered if count >= needed]
+    return [page for page, count in ordered if is_enough(count, len(reports))]
+
+
+def is_enough(accounts: int, reported: int) -> bool:
+    """Return whether what so many accounts tell counts, of those that reported."""
+    return accounts >= ACCOUNTS_MIN and accounts * ACCOUNTS_PART >= reported
 
 
 def _pages(runs: Iterable[MissedRun]) -> Iterable[tuple[bytes, int]]:

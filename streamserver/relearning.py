@@ -17,7 +17,7 @@ from packageformat.profileorder import in_due_time
 from streamserver.database import packs, reports
 from streamserver.database.packs import StoredProfile
 from streamserver.database.reports import RETENTION_S, LaunchFigures, StoredReport
-from streamserver.latepages import moved_up
+from streamserver.latepages import LateRun, collected_late, decode_late, encode_late, moved_up
 from streamserver.missedpages import (
     MissedRun,
     StackFile,
@@ -38,7 +38,7 @@ def keep_report(
     account_id: bytes,
     figures: LaunchFigures,
     missed: Sequence[MissedRun],
-    late: Sequence[MissedRun],
+    late: Sequence[LateRun],
     *,
     now: int,
 ) -> None:
@@ -58,7 +58,7 @@ def keep_report(
         old.launches + 1 if old else 1,
         figures,
         encode_runs(collected(missed, decode_runs(old.missed) if old else ())),
-        encode_runs(collected(late, decode_runs(old.late) if old else ())),
+        encode_late(collected_late(late, decode_late(old.late) if old else ())),
     )
     reports.put_report(db, version_id, application, report)
 
@@ -104,7 +104,7 @@ def relearn(store: Store, layers: StoredLayers, profile: StoredProfile, *, now: 
         return bool(covered.get(name, 0) >> page % PAGES_A_BLOCK & 1)
 
     found = learned(trained, holding, runs, files, is_covered)
-    late = [decode_runs(report.late) for report in kept]
+    late = [decode_late(report.late) for report in kept]
     found = moved_up(trained, found or holding, late, _behind(holding)) or found
     document = encode_profiles(PackageProfiles(profile.version_id, (found,))) if found else None
     store.writer.run(lambda db: packs.put_relearned(db, profile, document, merged=counted, now=int(now)))

@@ -17,6 +17,7 @@ from packageformat.stack import bubble_id
 from streamserver.context import CONTEXT
 from streamserver.database import catalogue, packs
 from streamserver.database.reports import LaunchFigures
+from streamserver.latepages import LateRun, check_late
 from streamserver.missedpages import MissedRun, check_runs
 from streamserver.relearning import keep_report
 from streamserver.reply import RefusedError
@@ -47,7 +48,7 @@ async def launches(request: web.Request) -> web.StreamResponse:
             raise RefusedError("bad_request")
         check_application_id(application)
         missed = await asyncio.to_thread(_runs, value.get("missed"))
-        late = await asyncio.to_thread(_runs, value.get("late", []))
+        late = await asyncio.to_thread(_late, value.get("late", []))
     except FormatError as error:
         raise RefusedError("bad_request") from error
     figures = LaunchFigures(
@@ -82,6 +83,13 @@ def _runs(value: object) -> tuple[MissedRun, ...]:
             raise RefusedError("bad_request")
         runs.append(MissedRun(_digest(item[0]), _number(item[1], 1 << 28), _number(item[2], 1 << 28)))
     return check_runs(runs)
+
+
+def _late(value: object) -> tuple[LateRun, ...]:
+    if not isinstance(value, list) or not all(isinstance(item, list) and len(item) == 4 for item in value):
+        raise RefusedError("bad_request")
+    runs = _runs([item[:3] for item in value])
+    return check_late([LateRun(run, _number(item[3], 1000)) for run, item in zip(runs, value, strict=True)])
 
 
 def _digest(value: object) -> bytes:

@@ -36,7 +36,7 @@ class StoredReport:
     launches: int
     figures: LaunchFigures  # of the latest launch
     missed: bytes  # collected runs
-    late: bytes  # likewise
+    late: bytes  # likewise, with what had come
 
 
 def find_report(

@@ -245,7 +245,7 @@ def reports(stage: ClientStage) -> list[dict[str, Any]]:
 
 
 def pages_told(report: dict[str, Any], key: str) -> set[tuple[str, int]]:
-    return {(content, first + page) for content, first, pages in report[key] for page in range(pages)}
+    return {(run[0], run[1] + page) for run in report[key] for page in range(run[2])}
 
 
 def test_what_a_launch_pack_lacked_is_reported_and_nothing_else(stage: ClientStage) -> None:
@@ -289,6 +289,7 @@ def test_what_a_launch_pack_brought_too_late_is_told_apart(stage: ClientStage) -
     late = pages_told(report, "late")
     assert (large, BEHIND) in late
     assert late <= {(large, BEHIND + page) for page in range(16)}
+    assert all(come == 1000 for *_, come in report["late"])
     assert (large, BEHIND) not in pages_told(report, "missed")
     stage.server.start()
     stage.client("refresh")

@@ -359,7 +359,7 @@ async def test_what_came_too_late_to_three_clients_comes_before_the_window(
             _, old = await client.pack_with(tokens[0], editor, 440)
             before = window()
             assert 40 * PAGE_SIZE <= before <= 45 * PAGE_SIZE, "pages that do not compress"
-            late: list[list[object]] = [[content_of(editor, "usr/share/table").content_id.hex(), 600, 8]]
+            late: list[list[object]] = [[content_of(editor, "usr/share/table").content_id.hex(), 600, 8, 450]]
             for token in tokens:
                 assert await client.report(token, editor, [], late) == 204
             for _ in range(300):
@@ -375,8 +375,10 @@ async def test_what_came_too_late_to_three_clients_comes_before_the_window(
             ]
             assert pages[0] != pages[1]
             assert sorted(pages[0]) == sorted(pages[1])
-            assert await client.report(tokens[0], editor, [], [["x", 0, 1]]) == 400
-            assert await client.report(tokens[0], editor, [], [["ab" * 32, 0, 1]] * 4097) == 400
+            assert await client.report(tokens[0], editor, [], [["x", 0, 1, 0]]) == 400
+            assert await client.report(tokens[0], editor, [], [["ab" * 32, 0, 1, 0]] * 1025) == 400
+            assert await client.report(tokens[0], editor, [], [["ab" * 32, 0, 1, 1001]]) == 400
+            assert await client.report(tokens[0], editor, [], [["ab" * 32, 0, 1]]) == 400
 
 
 async def test_reports_that_cannot_be_are_refused(folder: Path, packages: Packages) -> None:

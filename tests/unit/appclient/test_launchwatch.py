@@ -41,13 +41,15 @@ def test_what_the_pack_holds_is_no_miss_whenever_its_directory_comes() -> None:
 def test_what_the_pack_brings_too_late_is_told_apart() -> None:
     watch = watched()
     watch.packed(BUBBLE, APPLICATION, {(VERSION, 7): 0b0111})
-    assert watch.need(BUBBLE, VERSION, 7, 0b1000, 1.0, late=0b0011) == 1
-    assert watch.need(BUBBLE, VERSION, 7, 0, 1.0, late=0b0110) == 0, "no miss"
-    assert watch.need(BUBBLE, OTHER, 1, 0, 1.0, late=0b1) == 0
+    assert watch.need(BUBBLE, VERSION, 7, 0b1000, 1.0) == 1
+    watch.late(BUBBLE, VERSION, 7, 0b0011, 250)
+    watch.late(BUBBLE, VERSION, 7, 0b0110, 400)  # page 1 was told
+    watch.late(BUBBLE, OTHER, 1, 0b1, 700)
+    watch.late(OTHER, VERSION, 1, 0b1, 700)  # of no launch
     watch.forget(OTHER, 1)
     (launch,) = watch.ended(1.0 + QUIET_SECONDS, never)
     assert launch.missed == {(VERSION, 7): 0b1000}
-    assert launch.late == {(VERSION, 7): 0b0111}
+    assert launch.late == {(VERSION, 7, 250): 0b0011, (VERSION, 7, 400): 0b0100}
 
 
 def test_pages_of_the_users_language_come_from_a_pack_beside() -> None:

@@ -1,14 +1,24 @@
-"""Relearning the order: what enough launches waited for moves before the window, a quarter at most."""
+"""Relearning the order: what enough launches waited for moves to where they needed it."""
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from packageformat.errors import FormatError
 from packageformat.launchprofile import LaunchProfile, ProfileContent, ProfileRun, Touch
 from packageformat.limits import PAGE_SIZE
-from streamserver.latepages import moved_up
-from streamserver.missedpages import GROWTH_PART, MissedRun
+from streamserver.latepages import (
+    RUNS_MAX,
+    LateRun,
+    check_late,
+    collected_late,
+    decode_late,
+    encode_late,
+    moved_up,
+)
+from streamserver.missedpages import GROWTH_PART, PAGES_MAX, MissedRun
 
 IDS = [bytes([number]) * 32 for number in range(4)]
 TRAINED = LaunchProfile(
@@ -21,7 +31,7 @@ TRAINED = LaunchProfile(
     touches=(
         Touch(0, 0, 20, 1, 0),
         Touch(1, 10, 10, 200, 0),
-        Touch(0, 50, 2, 300, 0),
+        Touch(0, 50, 10, 300, 0),
         Touch(0, 25, 8, 1200, 0),
         Touch(1, 40, 5, 1300, 0),
         Touch(2, 0, 9, 30, 1),
@@ -29,24 +39,33 @@ TRAINED = LaunchProfile(
     window_touches=3,
 )
 
+
+def late(content: int, first: int, pages: int, come: int) -> LateRun:
+    return LateRun(MissedRun(IDS[content], first, pages), come)
+
+
 runs = st.builds(
-    MissedRun,
-    st.sampled_from(IDS) | st.binary(min_size=32, max_size=32),
-    st.integers(0, 70) | st.integers(0, (1 << 28) - 1),
-    st.integers(1, 40),
+    LateRun,
+    st.builds(
+        MissedRun,
+        st.sampled_from(IDS) | st.binary(min_size=32, max_size=32),
+        st.integers(0, 70) | st.integers(0, (1 << 28) - 1),
+        st.integers(1, 40),
+    ),
+    st.integers(0, 1000),
 )
 reports = st.lists(runs, max_size=20)
 
 
-def pages_of(profile: LaunchProfile) -> set[tuple[int, int]]:
-    return {
+def pages_of(profile: LaunchProfile) -> list[tuple[int, int]]:
+    return [
         (touch.content, page)
         for touch in profile.touches
         for page in range(touch.first_page, touch.first_page + touch.pages)
-    }
+    ]
 
 
-def moved(*told: list[MissedRun], holding: LaunchProfile = TRAINED) -> LaunchProfile | None:
+def moved(*told: list[LateRun], holding: LaunchProfile = TRAINED) -> LaunchProfile | None:
     return moved_up(TRAINED, holding, told, lambda name, page: True)
 
 
@@ -55,50 +74,73 @@ def shown(profile: LaunchProfile | None) -> list[tuple[int, int, int]]:
     return [(touch.content, touch.first_page, touch.pages) for touch in profile.touches]
 
 
-def test_a_late_page_comes_beside_its_file_before_the_window_and_goes_from_behind() -> None:
-    report = [MissedRun(IDS[0], 27, 2), MissedRun(IDS[2], 0, 1), MissedRun(IDS[1], 44, 1)]
+def test_a_page_moves_to_where_launches_needed_it() -> None:
+    report = [late(0, 27, 2, 1000), late(2, 0, 1, 520), late(1, 44, 1, 100)]
     found = moved(report, report, [])
     assert shown(found) == [
-        *((0, 0, 20), (0, 27, 2), (1, 10, 10), (1, 44, 1), (0, 50, 2), (2, 0, 1)),
+        *((1, 44, 1), (0, 0, 20), (2, 0, 1), (1, 10, 10), (0, 27, 2), (0, 50, 10)),
         *((0, 25, 2), (0, 29, 4), (1, 40, 4), (2, 1, 8)),
     ]
     assert found is not None
     assert found.window_touches == 6
-    assert pages_of(found) == pages_of(TRAINED)
+    assert sorted(pages_of(found)) == sorted(pages_of(TRAINED))
     assert moved(report, report, [], holding=found) is None, "it is there"
 
 
+def test_the_middle_of_what_is_told_counts() -> None:
+    told = [[late(1, 44, 1, come)] for come in (0, 560, 600)]
+    assert shown(moved(*told))[:3] == [(0, 0, 20), (1, 44, 1), (1, 10, 10)]
+
+
 def test_what_comes_before_the_window_anyhow_or_is_in_no_profile_stays_as_it_is() -> None:
-    report = [MissedRun(IDS[0], 3, 2), MissedRun(IDS[3], 0, 1), MissedRun(b"x" * 32, 0, 1)]
+    strange = LateRun(MissedRun(b"x" * 32, 0, 1), 0)
+    report = [late(0, 3, 2, 0), late(3, 0, 1, 0), strange]
     assert moved(report, report) is None
-    behind = [MissedRun(IDS[0], 27, 2)]
+    behind = [late(0, 27, 2, 500)]
     assert moved_up(TRAINED, TRAINED, [behind, behind], lambda name, page: False) is None, "the pack moved it"
 
 
 @given(st.lists(reports, max_size=1), st.integers(0, 4))
-def test_one_account_moves_nothing(told: list[list[MissedRun]], silent: int) -> None:
+def test_one_account_moves_nothing(told: list[list[LateRun]], silent: int) -> None:
     assert moved(*told, *[[] for _ in range(silent)]) is None
 
 
 @given(st.lists(reports, max_size=6))
 def test_nothing_is_lost_and_what_leads_to_the_window_grows_by_a_quarter_at_most(
-    told: list[list[MissedRun]],
+    told: list[list[LateRun]],
 ) -> None:
     holding = TRAINED
     for _ in range(3):
         holding = moved(*told, holding=holding) or holding
-    assert pages_of(holding) == pages_of(TRAINED)
-    assert holding.pages == TRAINED.pages
+    assert sorted(pages_of(holding)) == sorted(pages_of(TRAINED))
     trained = TRAINED.before_window().pages
     assert holding.before_window().pages <= trained + trained // GROWTH_PART
-    assert pages_of(holding.before_window()) >= pages_of(TRAINED.before_window())
+    assert set(pages_of(holding.before_window())) >= set(pages_of(TRAINED.before_window()))
 
 
-def test_a_profile_without_a_window_learns_one() -> None:
-    holding = LaunchProfile(
-        "editor", bytes(32), TRAINED.runs, TRAINED.contents, TRAINED.touches, window_touches=0
-    )
-    report = [MissedRun(IDS[0], 3, 2)]
-    assert moved_up(holding, holding, [report, report], lambda name, page: True) is None, "a quarter of none"
-    found = moved_up(TRAINED, holding, [report, report], lambda name, page: True)
-    assert shown(found)[:3] == [(0, 3, 2), (0, 0, 3), (0, 5, 15)]
+@given(reports, reports)
+def test_what_is_kept_of_an_account_is_bounded_and_says_each_page_once(
+    new: list[LateRun], old: list[LateRun]
+) -> None:
+    kept = collected_late(new, old)
+    pages = [
+        (one.run.content_id, page)
+        for one in kept
+        for page in range(one.run.first_page, one.run.first_page + one.run.pages)
+    ]
+    assert len(pages) == len(set(pages)) <= PAGES_MAX
+    assert decode_late(encode_late(kept)) == kept
+    assert collected_late((), kept) == kept
+
+
+def test_endless_reports_are_cut_or_refused() -> None:
+    many = [late(0, 2 * number, 1, 7) for number in range(RUNS_MAX)]
+    assert len(collected_late(many, [late(1, 0, 1, 3)])) == RUNS_MAX
+    with pytest.raises(FormatError):
+        check_late([*many, many[0]])
+    with pytest.raises(FormatError):
+        check_late([late(0, 0, PAGES_MAX, 1)] * 2)
+    with pytest.raises(FormatError):
+        late(0, 0, 1, 1001)
+    with pytest.raises(FormatError):
+        decode_late(b"x")
