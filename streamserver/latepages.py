@@ -2,9 +2,9 @@
 
 A launch pack brings first what leads to the window. Who needs something of the rest before that pays a
 request for it. Clients tell such pages, and how much of the part that leads to the window had come by then:
-there the page belongs. The rule is that of missed pages (`missedpages`): two accounts or more and a third of those that
-reported; and what leads to the window stays within five quarters of what was trained, whatever it grew by. So
-a hostile client cannot have all of a profile sent first.
+there the page belongs. The rule is that of missed pages (`missedpages`): two accounts or more and a third of
+those that reported; and what leads to the window stays within five quarters of what was trained, whatever it
+grew by. So a hostile client cannot have all of a profile sent first.
 
 Pages within that part stay in their order, though clients tell those too that would have come much later:
 moving them to where they were asked for did not help (tests/bench/RESULTS.md, 2026-11-29). A thread that is
