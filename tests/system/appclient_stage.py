@@ -148,7 +148,10 @@ class ClientStage:
     def agents(self) -> list[int]:
         found = []
         for process in self.user.processes():
-            words = Path(f"/proc/{process}/cmdline").read_bytes().split(b"\0")
+            try:
+                words = Path(f"/proc/{process}/cmdline").read_bytes().split(b"\0")
+            except (FileNotFoundError, ProcessLookupError):
+                continue  # it has ended since
             if b"appclient" in words and b"agent" in words:
                 found.append(process)
         return found

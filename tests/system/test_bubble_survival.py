@@ -48,7 +48,10 @@ def named(account: Account, name: str) -> list[int]:
     """Return the processes of that name; forked ones have no arguments beside it."""
     found = []
     for process in account.processes():
-        words = Path(f"/proc/{process}/cmdline").read_bytes().rstrip(b"\0").split(b"\0")
+        try:
+            words = Path(f"/proc/{process}/cmdline").read_bytes().rstrip(b"\0").split(b"\0")
+        except (FileNotFoundError, ProcessLookupError):
+            continue  # it has ended since
         if words == [name.encode()]:
             found.append(process)
     return found
