@@ -16,7 +16,7 @@ from __future__ import annotations
 import struct
 from bisect import bisect_right
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate
 from statistics import median_low
@@ -24,6 +24,7 @@ from statistics import median_low
 from packageformat.errors import FormatError
 from packageformat.launchprofile import LaunchProfile, Touch
 from packageformat.limits import PROFILE_TOUCHES_MAX
+from packageformat.profileorder import in_due_time
 from streamserver.missedpages import (
     GROWTH_PART,
     PAGES_MAX,
@@ -104,7 +105,6 @@ def moved_up(
     trained: LaunchProfile,
     holding: LaunchProfile,
     reports: Sequence[Sequence[LateRun]],
-    is_behind: Callable[[bytes, int], bool],
 ) -> LaunchProfile | None:
     """Return the profile with pages where enough accounts needed them, or None if all are.
 
@@ -112,15 +112,14 @@ def moved_up(
         trained: the profile as it was trained.
         holding: the one that holds now.
         reports: what came late to the launches of each account; of each account that reported, also nothing.
-        is_behind: tells whether a page (content id, number in the file) comes behind the window in the pack
-            of `holding`.
     """
     told: dict[Page, list[int]] = defaultdict(list)
     for late in reports:
         for page, come in _pages(late).items():
             told[page].append(come)
     numbers = {content.content_id: number for number, content in enumerate(holding.contents)}
-    behind = {page for touch in holding.touches[holding.window_touches :] for page in _numbers(touch)}
+    ordered = in_due_time(holding)  # as packs are built
+    behind = {page for touch in ordered.touches[ordered.window_touches :] for page in _numbers(touch)}
     window = trained.before_window().pages
     room = min(
         window // GROWTH_PART - (holding.before_window().pages - window),
@@ -131,7 +130,7 @@ def moved_up(
         place = (numbers.get(page[0], -1), page[1])
         if len(wanted) >= room or not is_enough(len(moments), len(reports)):
             break
-        if place in behind and is_behind(*page):
+        if place in behind:
             wanted[place] = median_low(moments)
     return _with(holding, wanted) if wanted else None
 
@@ -154,14 +153,11 @@ def _with(profile: LaunchProfile, wanted: dict[tuple[int, int], int]) -> LaunchP
     ends = list(accumulate(touch.pages for touch in window))
     before: dict[int, list[tuple[int, int]]] = defaultdict(list)  # position of a touch: pages
     for place, come in wanted.items():
-        at = max(0, come - AHEAD) * (ends[-1] if ends else 0) // 1000
-        before[min(bisect_right(ends, at), max(0, len(window) - 1))].append(place)
+        at = max(0, come - AHEAD) * ends[-1] // 1000
+        before[bisect_right(ends, at)].append(place)
     moved: list[Touch] = []
     for position, touch in enumerate(window):
-        moved += touches_of(before[position], touch.after_ms, touch.run)
-        moved += _without(touch, wanted)
-    if not window:
-        moved += touches_of(list(wanted), 0, 0)
+        moved += (*touches_of(before[position], touch.after_ms, touch.run), touch)
     rest = [part for touch in profile.touches[profile.window_touches :] for part in _without(touch, wanted)]
     return replace(profile, touches=(*moved, *rest), window_touches=len(moved))
 

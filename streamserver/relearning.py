@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from packageformat.launchprofile import (
-    LaunchProfile,
     PackageProfiles,
     decode_profiles,
     encode_profiles,
     extents_of,
 )
 from packageformat.limits import PAGES_A_BLOCK
-from packageformat.profileorder import in_due_time
 from streamserver.database import packs, reports
 from streamserver.database.packs import StoredProfile
 from streamserver.database.reports import RETENTION_S, LaunchFigures, StoredReport
@@ -105,18 +103,7 @@ def relearn(store: Store, layers: StoredLayers, profile: StoredProfile, *, now: 
 
     found = learned(trained, holding, runs, files, is_covered)
     late = [decode_late(report.late) for report in kept]
-    found = moved_up(trained, found or holding, late, _behind(holding)) or found
+    found = moved_up(trained, found or holding, late) or found
     document = encode_profiles(PackageProfiles(profile.version_id, (found,))) if found else None
     store.writer.run(lambda db: packs.put_relearned(db, profile, document, merged=counted, now=int(now)))
     return document is not None
-
-
-def _behind(holding: LaunchProfile) -> Callable[[bytes, int], bool]:
-    """Return what tells whether a page comes behind the window, in the order in which packs are built."""
-    ordered = in_due_time(holding)
-    pages = {
-        (ordered.contents[touch.content].content_id, page)
-        for touch in ordered.touches[ordered.window_touches :]
-        for page in range(touch.first_page, touch.first_page + touch.pages)
-    }
-    return lambda content_id, page: (content_id, page) in pages
