@@ -30,6 +30,8 @@ from streamserver.missedpages import (
     PAGES_MAX,
     MissedRun,
     is_enough,
+    joined,
+    pages_of,
     touches_of,
 )
 
@@ -88,17 +90,7 @@ def decode_late(data: bytes) -> tuple[LateRun, ...]:
 
 def collected_late(new: Sequence[LateRun], old: Sequence[LateRun]) -> tuple[LateRun, ...]:
     """Return what is kept of one account: each page once, the latest report first, within the limits."""
-    kept: list[LateRun] = []
-    for (content_id, page), come in list(_pages((*new, *old)).items())[:PAGES_MAX]:
-        last = kept[-1] if kept else None
-        ends = last and (last.run.content_id, last.run.first_page + last.run.pages, last.come)
-        if last and ends == (content_id, page, come):
-            kept[-1] = replace(last, run=replace(last.run, pages=last.run.pages + 1))
-        elif len(kept) == RUNS_MAX:
-            break
-        else:
-            kept.append(LateRun(MissedRun(content_id, page, 1), come))
-    return tuple(kept)
+    return tuple(LateRun(run, come) for run, come in joined(_pages((*new, *old)), RUNS_MAX))
 
 
 def moved_up(
@@ -139,8 +131,8 @@ def _pages(runs: Iterable[LateRun]) -> dict[Page, int]:
     """Return pages, each as it is told first."""
     found: dict[Page, int] = {}
     for late in runs:
-        for page in range(late.run.first_page, late.run.first_page + late.run.pages):
-            found.setdefault((late.run.content_id, page), late.come)
+        for page in pages_of([late.run]):
+            found.setdefault(page, late.come)
     return found
 
 

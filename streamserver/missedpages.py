@@ -15,7 +15,8 @@ import struct
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import groupby
+from itertools import groupby, islice
+from typing import TypeVar
 
 from packageformat.errors import FormatError
 from packageformat.launchprofile import LaunchProfile, ProfileContent, Touch
@@ -40,6 +41,8 @@ PAGES_MAX = 16384
 """Pages in one report, and in what is kept of one account: 64 MiB."""
 
 _RUN = struct.Struct("<32sII")
+
+Mark = TypeVar("Mark")
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,22 +97,28 @@ def decode_runs(data: bytes) -> tuple[MissedRun, ...]:
 
 def collected(new: Sequence[MissedRun], old: Sequence[MissedRun]) -> tuple[MissedRun, ...]:
     """Return what is kept of one account: each page once, the latest report first, within the limits."""
-    seen: set[tuple[bytes, int]] = set()
-    runs: list[MissedRun] = []
-    for content_id, page in _pages((*new, *old)):
-        if (content_id, page) in seen:
-            continue
-        last = runs[-1] if runs else None
-        if last and (last.content_id, last.first_page + last.pages) == (content_id, page):
-            runs[-1] = replace(last, pages=last.pages + 1)
-        elif len(runs) == RUNS_MAX:
+    pages = dict.fromkeys(pages_of((*new, *old)))
+    return tuple(run for run, _ in joined(pages, RUNS_MAX))
+
+
+def joined(pages: Mapping[tuple[bytes, int], Mark], most: int) -> list[tuple[MissedRun, Mark]]:
+    """Return pages (content id, number) as runs of those that follow each other and are marked alike.
+
+    Args:
+        pages: with their marks, in order; what comes after the first `PAGES_MAX` is left out.
+        most: runs; what comes after them is left out.
+    """
+    runs: list[tuple[MissedRun, Mark]] = []
+    for (content_id, page), mark in islice(pages.items(), PAGES_MAX):
+        last, marked = runs[-1] if runs else (None, mark)
+        ends = last and (last.content_id, last.first_page + last.pages)
+        if last and ends == (content_id, page) and marked == mark:
+            runs[-1] = replace(last, pages=last.pages + 1), mark
+        elif len(runs) == most:
             break
         else:
-            runs.append(MissedRun(content_id, page, 1))
-        seen.add((content_id, page))
-        if len(seen) == PAGES_MAX:
-            break
-    return tuple(runs)
+            runs.append((MissedRun(content_id, page, 1), mark))
+    return runs
 
 
 def learned(
@@ -150,7 +159,7 @@ def voted(reports: Sequence[Sequence[MissedRun]]) -> list[tuple[bytes, int]]:
     """
     votes: dict[tuple[bytes, int], int] = defaultdict(int)
     for runs in reports:
-        for page in dict.fromkeys(_pages(runs)):
+        for page in dict.fromkeys(pages_of(runs)):
             votes[page] += 1
     ordered = sorted(votes.items(), key=lambda item: -item[1])
     return [page for page, count in ordered if is_enough(count, len(reports))]
@@ -161,7 +170,8 @@ def is_enough(accounts: int, reported: int) -> bool:
     return accounts >= ACCOUNTS_MIN and accounts * ACCOUNTS_PART >= reported
 
 
-def _pages(runs: Iterable[MissedRun]) -> Iterable[tuple[bytes, int]]:
+def pages_of(runs: Iterable[MissedRun]) -> Iterable[tuple[bytes, int]]:
+    """Give the pages of runs (content id, number), in order."""
     for run in runs:
         for page in range(run.first_page, run.first_page + run.pages):
             yield run.content_id, page
