@@ -14,6 +14,7 @@ from pathlib import Path
 from appclient import wire
 from appclient.errors import AgentError, NoAgentError, SilentAgentError, storage_error
 from appclient.folders import Folders
+from appclient.language import language
 from appclient.signin import recall
 from appclient.wire import Message
 
@@ -172,3 +173,8 @@ def _exactly(link: socket.socket, size: int) -> bytes:
         parts.append(part)
         size -= len(part)
     return b"".join(parts)
+
+
+def refresh(folders: Folders) -> Message:
+    """Have the agent ask for the list of applications, in the user's language. Raises as `ask`."""
+    return ask(folders, Message("refresh", {"language": language(os.environ)}))

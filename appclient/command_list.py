@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import time
 
-from appclient.agentlink import ask
+from appclient.agentlink import refresh
 from appclient.catalogue import choices
 from appclient.commandfolders import Subparsers, own_folders
-from appclient.language import language
 from appclient.remembered import kept_publishing
 from appclient.signin import recall
-from appclient.wire import Message
 
 
 def add_parser(subparsers: Subparsers[argparse.ArgumentParser]) -> None:
@@ -33,7 +30,7 @@ def run(args: argparse.Namespace) -> int:
     recall(folders.config)
     publishing = kept_publishing(folders, int(time.time()))
     if publishing is None:
-        ask(folders, Message("refresh", {"language": language(os.environ)}))
+        refresh(folders)
         publishing = kept_publishing(folders, int(time.time()))
     found = [] if publishing is None else choices(publishing)
     if args.json:

@@ -5,13 +5,11 @@ from __future__ import annotations
 import argparse
 import getpass
 import json
-import os
 import sys
 from dataclasses import replace
 
 from appclient.commandfolders import Subparsers, own_folders
 from appclient.errors import ServerUntrustedError, WrongPasswordError
-from appclient.language import language
 from packageformat.errors import MillstreamError
 
 
@@ -53,9 +51,8 @@ def run(args: argparse.Namespace) -> int:
     """Sign in."""
     from appclient import login
     from appclient.address import address_of
-    from appclient.agentlink import ask
+    from appclient.agentlink import refresh
     from appclient.signin import remember
-    from appclient.wire import Message
 
     folders = own_folders()
     address = address_of(args.url)
@@ -83,7 +80,7 @@ def run(args: argparse.Namespace) -> int:
     if not args.json:
         print(f"signed in to {signin.server_name or signin.url} as {signin.user}")
     if not args.no_refresh:
-        answer = ask(folders, Message("refresh", {"language": language(os.environ)}))
+        answer = refresh(folders)
         told["applications"] = answer.number("applications")
         if not args.json:
             print(f"{answer.number('applications')} applications published to you; see 'appclient list'")

@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 
-from appclient.agentlink import ask
+from appclient.agentlink import refresh
 from appclient.commandfolders import Subparsers, own_folders
-from appclient.language import language
-from appclient.wire import Message
 
 
 def add_parser(subparsers: Subparsers[argparse.ArgumentParser]) -> None:
@@ -26,7 +23,7 @@ def add_parser(subparsers: Subparsers[argparse.ArgumentParser]) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Refresh."""
-    answer = ask(own_folders(), Message("refresh", {"language": language(os.environ)}))
+    answer = refresh(own_folders())
     added, removed = answer.texts("added"), answer.texts("removed")
     if args.json:
         print(
