@@ -23,8 +23,8 @@ import errno
 import fcntl
 import os
 import struct
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from itertools import count
 from pathlib import Path
 
@@ -35,6 +35,8 @@ _HEADER = struct.Struct("<8sQ")
 _PRESENCE = struct.Struct("<H")
 _WHOLE = (1 << PAGES_A_BLOCK) - 1
 _serial = count()
+_PIECES_MAX = 512
+"""Pages of one system call; the kernel takes 1024."""
 
 
 def block_count(size: int) -> int:
@@ -93,8 +95,7 @@ class CacheFolder:
         if found is not None:
             return found
         if place.parent.name not in self._folders or not place.parent.is_dir():
-            place.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            self._folders.add(place.parent.name)
+            self._make_folder(place.parent.name)
         if block_count(size) <= 1 and size:
             return CacheFile(place, size)  # its block arrives whole; there is never a map
         with _locked(place.parent, os.O_RDONLY | os.O_DIRECTORY):  # of two creators the later finds it
@@ -120,12 +121,17 @@ class CacheFolder:
             OSError: the disk is full or the cache cannot be written to; the pages then count as missing.
         """
         count = block_count(size)
-        if count == 1 and len(blocks[0][1]) == page_mask(size, 0).bit_length():
-            pages = blocks[0][1]
-            self.create(content_id, size).write_block(0, b"".join(pages[page] for page in sorted(pages)))
-            return
         name = content_id.hex()
         place = f"{self._files}/{name[:2]}/{name[2:]}"
+        if count == 1 and len(blocks[0][1]) == page_mask(size, 0).bit_length():
+            pages = blocks[0][1]
+            plain = b"".join([pages[page] for page in sorted(pages)])
+            try:
+                _write_whole(place, plain)
+            except FileNotFoundError:
+                self._make_folder(name[:2])
+                _write_whole(place, plain)
+            return
         try:
             here = os.stat(place).st_size == size  # noqa: PTH116 - a path is made for none of this
         except FileNotFoundError:
@@ -135,6 +141,10 @@ class CacheFolder:
             if count == 1:
                 _begin(file.place, size)
         _store_pages(place, size, blocks)
+
+    def _make_folder(self, name: str) -> None:
+        (self.path / "files" / name).mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._folders.add(name)
 
     def forget(self, content_id: bytes) -> None:
         """Drop a content from the cache, whole or not. A view that has it open keeps it."""
@@ -219,9 +229,7 @@ class CacheFile:
         if len(plain) != self.block_size(block):
             raise ValueError(f"block {block} of {self.place.name} has {self.block_size(block)} bytes")
         if self.blocks == 1:
-            with _replaced(self.place) as descriptor:
-                _write_all(descriptor, plain, 0)
-            _map_of(self.place).unlink(missing_ok=True)
+            _write_whole(str(self.place), plain)
             return
         self._write(block * BLOCK_SIZE, plain)
         self._set_presence(block, _WHOLE & page_mask(self.size, block))
@@ -293,7 +301,7 @@ class CacheFile:
             self._set_presence(block, 0, must_exist=True)
         except FileNotFoundError:
             masks = [0 if other == block else page_mask(self.size, other) for other in range(self.blocks)]
-            with _replaced(_map_of(self.place)) as descriptor:
+            with _replaced(str(_map_of(self.place))) as descriptor:
                 _write_all(descriptor, _HEADER.pack(MAGIC, self.size), 0)
                 _write_all(descriptor, b"".join(map(_PRESENCE.pack, masks)), _HEADER.size)
                 os.ftruncate(descriptor, hashes_offset(self.size))
@@ -384,6 +392,16 @@ class PresenceMap:
         data = os.pread(self._descriptor, 2, _HEADER.size + 2 * block)
         return int(_PRESENCE.unpack(data.ljust(2, b"\0"))[0]) & page_mask(self._size, block)
 
+    def pages_from(self, block: int, count: int) -> list[int]:
+        """Return which pages are here of `count` blocks, at most as many as there are: one read for all."""
+        blocks = block_count(self._size)
+        count = min(count, blocks - block)
+        data = os.pread(self._descriptor, 2 * count, _HEADER.size + 2 * block).ljust(2 * count, b"\0")
+        found = list(struct.unpack(f"<{count}H", data))
+        if block + count == blocks:
+            found[-1] &= page_mask(self._size, blocks - 1)
+        return found
+
     def hashes(self, block: int) -> bytes:
         """Return the hashes of a block's pages, as far as the map has them; the caller checks them."""
         size = page_mask(self._size, block).bit_length() * DIGEST_SIZE
@@ -434,18 +452,19 @@ def _store_pages(place: str, size: int, blocks: Mapping[int, tuple[bytes, Mappin
     try:
         data = os.open(place, os.O_WRONLY | os.O_CLOEXEC)
         try:
-            bits = {
-                block: _write_runs(data, block * BLOCK_SIZE, pages) for block, (_, pages) in blocks.items()
-            }
+            _write_runs(data, blocks)
         finally:
             os.close(data)
         fcntl.flock(held, fcntl.LOCK_EX)
         presence = bytearray(os.pread(held, 2 * count, _HEADER.size).ljust(2 * count, b"\0"))
-        for block, (hashes, _) in blocks.items():
-            (before,) = _PRESENCE.unpack_from(presence, 2 * block)
-            _PRESENCE.pack_into(presence, 2 * block, (before | bits[block]) & page_mask(size, block))
-            _write_all(held, hashes, hashes_offset(size) + block * PAGES_A_BLOCK * DIGEST_SIZE)
-            os.pwrite(held, presence[2 * block : 2 * block + 2], _HEADER.size + 2 * block)
+        for run in _neighbours(blocks):
+            for block in run:
+                (before,) = _PRESENCE.unpack_from(presence, 2 * block)
+                bits = sum(1 << page for page in blocks[block][1])
+                _PRESENCE.pack_into(presence, 2 * block, (before | bits) & page_mask(size, block))
+            hashes = b"".join([blocks[block][0] for block in run])  # of whole blocks but the file's last
+            _write_all(held, hashes, hashes_offset(size) + run[0] * PAGES_A_BLOCK * DIGEST_SIZE)
+            os.pwrite(held, presence[2 * run[0] : 2 * run[-1] + 2], _HEADER.size + 2 * run[0])
         last = page_mask(size, count - 1)
         whole = b"\xff\xff" * (count - 1)
         if presence.startswith(whole) and not ~_PRESENCE.unpack(presence[-2:])[0] & last:
@@ -454,22 +473,38 @@ def _store_pages(place: str, size: int, blocks: Mapping[int, tuple[bytes, Mappin
         os.close(held)
 
 
-def _write_runs(descriptor: int, offset: int, pages: Mapping[int, bytes]) -> int:
-    """Write a block's pages, neighbours together; return their bits."""
-    bits = 0
+def _write_runs(descriptor: int, blocks: Mapping[int, tuple[bytes, Mapping[int, bytes]]]) -> None:
+    """Write pages, neighbours together."""
     run: list[bytes] = []
-    first = 0
-    for page in sorted(pages):
-        if run and page != first + len(run):
-            _write_all(descriptor, b"".join(run), offset + first * PAGE_SIZE)
-            run = []
-        if not run:
-            first = page
-        run.append(pages[page])
-        bits |= 1 << page
-    if run:
-        _write_all(descriptor, b"".join(run), offset + first * PAGE_SIZE)
-    return bits
+    first = end = 0
+
+    def write() -> None:
+        written = os.pwritev(descriptor, run, first * PAGE_SIZE) if run else 0
+        if written < sum(map(len, run)):  # the disk is full, or nearly
+            _write_all(descriptor, b"".join(run)[written:], first * PAGE_SIZE + written)
+
+    for block in sorted(blocks):
+        base = block * PAGES_A_BLOCK
+        pages = blocks[block][1]
+        for page in sorted(pages):
+            if base + page != end or len(run) == _PIECES_MAX:
+                write()
+                run = []
+                first = base + page
+            run.append(pages[page])
+            end = base + page + 1
+    write()
+
+
+def _neighbours(blocks: Iterable[int]) -> list[list[int]]:
+    """Return numbers in runs of those that follow each other."""
+    runs: list[list[int]] = []
+    for block in sorted(blocks):
+        if runs and runs[-1][-1] == block - 1:
+            runs[-1].append(block)
+        else:
+            runs.append([block])
+    return runs
 
 
 def _map_of(place: Path) -> Path:
@@ -487,19 +522,32 @@ def _write_all(descriptor: int, data: bytes | memoryview, offset: int) -> None:
 
 
 @contextmanager
-def _replaced(place: Path) -> Iterator[int]:
-    """Give a descriptor of a new file that takes `place` at the end, or vanishes."""
-    scratch = place.with_name(f".{place.name[:40]}.{os.getpid()}.{next(_serial)}.new")
+def _replaced(place: str) -> Iterator[int]:
+    """Give a descriptor of a new file that takes `place` at the end, or vanishes. Launches do it often."""
+    folder, _, name = place.rpartition("/")
+    scratch = f"{folder}/.{name[:40]}.{os.getpid()}.{next(_serial)}.new"
     descriptor = os.open(scratch, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     try:
         try:
             yield descriptor
         finally:
             os.close(descriptor)
-        scratch.replace(place)
+        os.rename(scratch, place)  # noqa: PTH104 - a path is made for none of this
     except BaseException:
-        scratch.unlink(missing_ok=True)
+        _unlink(scratch)
         raise
+
+
+def _write_whole(place: str, plain: bytes | memoryview) -> None:
+    """Put a file of one block into the cache."""
+    with _replaced(place) as descriptor:
+        _write_all(descriptor, plain, 0)
+    _unlink(place + ".map")
+
+
+def _unlink(place: str) -> None:
+    with suppress(FileNotFoundError):
+        os.unlink(place)  # noqa: PTH108
 
 
 @contextmanager

@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 from array import array
 from collections import OrderedDict
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 
 from bubble.cachefile import CacheFolder, PresenceMap, page_mask
 from bubble.viewimage import Content, ViewImage
 from packageformat.hashing import block_id, block_id_of_pages, digest
-from packageformat.limits import BLOCK_SIZE, DIGEST_SIZE, PAGE_SIZE
+from packageformat.limits import BLOCK_SIZE, DIGEST_SIZE, PAGE_SIZE, PAGES_A_BLOCK
 
 
 class Lack(Enum):
@@ -66,7 +67,7 @@ class ContentStore:
             last = (min(end, start + BLOCK_SIZE) - start - 1) // PAGE_SIZE
             wanted = (2 << last) - (1 << first)
             if wanted & ~verified[block]:
-                lack = self._verify(known, block, wanted)
+                lack = self._look(known, block, wanted)
                 if lack is not None:
                     lacks.append((block, wanted, lack))
         return lacks
@@ -82,29 +83,62 @@ class ContentStore:
             return b""
         return os.pread(opened.descriptor, size, offset)
 
-    def present(self, content: int, first_page: int, pages: int) -> list[tuple[int, int]]:
-        """Return which of these pages are in the cache, verified, as runs of first page and count.
+    def verified(
+        self, content: int, first_page: int, pages: int, besides: Sequence[int]
+    ) -> list[tuple[int, list[bytes]]]:
+        """Return pages that are in the cache, verified, in runs: the first page, and their bytes.
 
         Damaged ones are left out: whoever reads them will find that.
+
+        Args:
+            content: the file.
+            first_page: where to begin.
+            pages: how many to look at.
+            besides: for each block of the file the pages that are not asked for (bit n: page n).
+
+        Raises:
+            OSError: the disk failed.
         """
         known = self._of(content)
-        last_page = -(-known.content.size // PAGE_SIZE)
-        runs: list[tuple[int, int]] = []
-        end = min(first_page + pages, last_page)
-        for block in range(first_page // 16, -(-end // 16)):
-            base = block * 16
-            wanted = ((1 << (min(end, base + 16) - base)) - 1) & ~((1 << max(0, first_page - base)) - 1)
-            here = self._here(known, block) & wanted
-            if here & ~known.verified[block] and self._verify(known, block, here) is not None:
-                here = known.verified[block] & wanted
-            while here:
-                start = (here & -here).bit_length() - 1
-                length = (~(here >> start) & ((here >> start) + 1)).bit_length() - 1
-                here &= ~(((1 << length) - 1) << start)
-                if runs and sum(runs[-1]) == base + start:
-                    runs[-1] = (runs[-1][0], runs[-1][1] + length)
+        opened = self._open(known)
+        if opened is None:
+            return []
+        size = known.content.size
+        end = min(first_page + pages, -(-size // PAGE_SIZE))
+        first = first_page // PAGES_A_BLOCK
+        blocks = -(-end // PAGES_A_BLOCK) - first
+        if blocks <= 0:
+            return []
+        if opened.presence is None:
+            here = [page_mask(size, block) for block in range(first, first + blocks)]
+        else:
+            here = opened.presence.pages_from(first, blocks)
+        runs: list[tuple[int, list[bytes]]] = []
+        next_page = -1
+        for block, bits in enumerate(here, first):
+            base = block * PAGES_A_BLOCK
+            wanted = bits & ~besides[block] & -1 << max(0, first_page - base) & (1 << max(0, end - base)) - 1
+            if not wanted:
+                continue
+            found = self._verify(known, opened, block, bits, wanted)
+            if isinstance(found, Lack):
+                wanted &= known.verified[block]
+                if not wanted:
+                    continue
+                found = _lowest(wanted), os.pread(opened.descriptor, *_span(block, wanted))
+            start, plain = found
+            while wanted:
+                page = _lowest(wanted)
+                length = _lowest(~(wanted >> page))
+                wanted &= ~((1 << length) - 1 << page)
+                part = plain[(page - start) * PAGE_SIZE : (page - start + length) * PAGE_SIZE]
+                if len(part) <= (length - 1) * PAGE_SIZE:
+                    return runs  # cut since
+                if base + page == next_page:
+                    runs[-1][1].append(part)
                 else:
-                    runs.append((base + start, length))
+                    runs.append((base + page, [part]))
+                next_page = base + page + length
         return runs
 
     def block_count(self, content: int) -> int:
@@ -172,54 +206,75 @@ class ContentStore:
         opened = self._opened[number] = _Open(descriptor, presence)
         return opened
 
-    def _here(self, known: _Known, block: int) -> int:
-        """Return which pages of a block the cache claims to have."""
-        opened = self._open(known)
-        if opened is None:
-            return 0
-        return (
-            page_mask(known.content.size, block) if opened.presence is None else opened.presence.pages(block)
-        )
-
-    def _verify(self, known: _Known, block: int, wanted: int) -> Lack | None:
-        """Verify a block, or if only some pages of it are here, the `wanted` ones."""
+    def _look(self, known: _Known, block: int, wanted: int) -> Lack | None:
+        """Verify pages of a block; return why that cannot be."""
         opened = self._open(known)
         if opened is None:
             return Lack.MISSING
+        whole = page_mask(known.content.size, block)
+        here = whole if opened.presence is None else opened.presence.pages(block)
+        found = self._verify(known, opened, block, here, wanted)
+        return found if isinstance(found, Lack) else None
+
+    def _verify(
+        self, known: _Known, opened: _Open, block: int, here: int, wanted: int
+    ) -> tuple[int, bytes] | Lack:
+        """Read some pages of a block, those that are not verified yet verified: all of it if it is here.
+
+        Args:
+            known: the file.
+            opened: the file.
+            block: of it.
+            here: the pages that the cache claims to have.
+            wanted: those to be read.
+
+        Returns:
+            The first page that was read, and the bytes from there to the last one wanted, or beyond.
+        """
         size = known.content.size
+        verified = known.verified[block]
         whole = page_mask(size, block)
+        if wanted & ~here:
+            return Lack.MISSING
+        if not wanted & ~verified:
+            return _lowest(wanted), os.pread(opened.descriptor, *_span(block, wanted))
         plain_size = min(BLOCK_SIZE, size - block * BLOCK_SIZE)
         block_name = known.ids[block * DIGEST_SIZE : (block + 1) * DIGEST_SIZE]
-        here = whole if opened.presence is None else opened.presence.pages(block)
         if here == whole:
             plain = os.pread(opened.descriptor, plain_size, block * BLOCK_SIZE)
             if len(plain) != plain_size or block_id(plain) != block_name:
                 return Lack.DAMAGED
             known.verified[block] = whole
             known.checked_hashes.pop(block, None)
-            return None
-        if wanted & ~here or opened.presence is None:
-            return Lack.MISSING
+            return 0, plain
+        assert opened.presence is not None, "of a file without a map all is here"
         hashes = known.checked_hashes.get(block)
         if hashes is None:
             hashes = opened.presence.hashes(block)
             if block_id_of_pages(hashes, plain_size) != block_name:
                 return Lack.DAMAGED
             known.checked_hashes[block] = hashes
-        wanted &= ~known.verified[block]
-        first = (wanted & -wanted).bit_length() - 1
-        start = block * BLOCK_SIZE
-        plain = os.pread(
-            opened.descriptor, (wanted.bit_length() - first) * PAGE_SIZE, start + first * PAGE_SIZE
-        )
+        first = _lowest(wanted)
+        plain = os.pread(opened.descriptor, *_span(block, wanted))
         for page in range(first, wanted.bit_length()):
-            if not wanted >> page & 1:
+            if not wanted & ~verified & 1 << page:
                 continue
             here_page = plain[(page - first) * PAGE_SIZE : (page - first + 1) * PAGE_SIZE]
             if digest(here_page) != hashes[page * DIGEST_SIZE : (page + 1) * DIGEST_SIZE]:
                 return Lack.DAMAGED
         known.verified[block] |= wanted
-        return None
+        return first, plain
+
+
+def _lowest(bits: int) -> int:
+    """Return the number of the lowest bit that is set."""
+    return (bits & -bits).bit_length() - 1
+
+
+def _span(block: int, pages: int) -> tuple[int, int]:
+    """Return how many bytes to read for pages of a block, and from where in the file."""
+    first = _lowest(pages)
+    return (pages.bit_length() - first) * PAGE_SIZE, block * BLOCK_SIZE + first * PAGE_SIZE
 
 
 def _close(opened: _Open) -> None:

@@ -13,6 +13,7 @@ import os
 import queue
 import threading
 import time
+from collections.abc import Sequence
 
 from bubble import fuse
 
@@ -27,7 +28,7 @@ TRY_AGAIN_SECONDS = 0.002
 """A file that the view has just told the kernel of is not known before the look-up that asked has gone on."""
 
 
-_Piece = tuple[int, int, bytes, int, float]
+_Piece = tuple[int, int, list[bytes], int, float]
 """The kernel's node, the offset, the data; which try this is, and when it is worth one."""
 
 
@@ -47,18 +48,34 @@ class Pusher:
         self._thread: threading.Thread | None = None
         self.pages = 0  # that the kernel has taken
 
-    def push(self, node: int, offset: int, data: bytes) -> bool:
-        """Have `data`, verified, stored at `offset` of the kernel's node; return whether it is queued."""
+    def push(self, node: int, offset: int, parts: Sequence[bytes]) -> bool:
+        """Have pages, verified, stored at `offset` of the kernel's node; return whether they are queued.
+
+        Args:
+            node: the kernel's.
+            offset: of the first page.
+            parts: what follows each other there, each at most a block.
+        """
         if self._waiting - self._done > QUEUE_BYTES_MAX:
             return False
         if self._thread is None:
             self._thread = threading.Thread(target=self._work, name="pusher", daemon=True)
             self._thread.start()
-        for start in range(0, len(data), PIECE):
-            piece = data[start : start + PIECE] if len(data) > PIECE else data
-            self._waiting += len(piece)
-            self._queue.put((node, offset + start, piece, 1, 0.0))
+        piece: list[bytes] = []
+        size = 0
+        for part in parts:
+            if size + len(part) > PIECE:
+                self._put(node, offset, piece, size)
+                offset += size
+                piece, size = [], 0
+            piece.append(part)
+            size += len(part)
+        self._put(node, offset, piece, size)
         return True
+
+    def _put(self, node: int, offset: int, piece: list[bytes], size: int) -> None:
+        self._waiting += size
+        self._queue.put((node, offset, piece, 1, 0.0))
 
     def end(self) -> None:
         """Let the thread end when it can; it may be waiting for a page that nobody will answer any more."""
@@ -67,17 +84,18 @@ class Pusher:
 
     def _work(self) -> None:
         while (item := self._queue.get()) is not None:
-            node, offset, data, tries, not_before = item
+            node, offset, parts, tries, not_before = item
+            size = sum(map(len, parts))
             if (early := not_before - time.monotonic()) > 0:
                 time.sleep(early)
             try:
-                os.writev(self._device, (fuse.store_head(node, offset, len(data)), data))
+                os.writev(self._device, (fuse.store_head(node, offset, size), *parts))
             except OSError as error:
                 if error.errno == errno.ENOENT and tries < TRIES:
                     again = time.monotonic() + TRY_AGAIN_SECONDS
-                    self._queue.put((node, offset, data, tries + 1, again))
+                    self._queue.put((node, offset, parts, tries + 1, again))
                     continue
                 # unknown to the kernel, or unmounted: it will be read, or nobody can
             else:
-                self.pages += -(-len(data) // 4096)
-            self._done += len(data)
+                self.pages += -(-size // 4096)
+            self._done += size

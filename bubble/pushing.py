@@ -25,6 +25,10 @@ FIRST_BEFORE, FIRST_AFTER = 64, 448
 BEFORE, AFTER = 8, 56
 """Pages around any later one: 256 KiB in all."""
 
+AROUND = 32
+"""Pages of what lies around a read that are pushed before anybody else is answered: who reads on at once
+would ask for each of them otherwise, and be answered before the backlog."""
+
 SLICE = 64
 """Pages of one slice of the backlog: 256 KiB take two milliseconds to read and to verify."""
 
@@ -94,17 +98,16 @@ class Pushing:
         if count:
             self._backlog.append((content, first, count))
 
-    def work(self) -> None:
+    def work(self, pages: int = SLICE) -> None:
         """Push a slice of the backlog."""
-        pages = SLICE
         while self._backlog and pages > 0:
             content, first, count = self._backlog.popleft()
             if count > pages:
                 self._backlog.appendleft((content, first + pages, count - pages))
                 count = pages
             given = self._given[content]
-            for run, length in self._store.present(content, first, count):
-                pages -= self._push(content, given, run, length)
+            for run, parts in self._store.verified(content, first, count, given):
+                pages -= self._push(content, given, run, parts)
             pages -= 1  # looking costs something, too
 
     def _begin(self, content: int) -> None:
@@ -115,22 +118,15 @@ class Pushing:
         given = self._given[content] = array("H", bytes(2 * self._store.block_count(content)))
         return given
 
-    def _push(self, content: int, given: array[int], first: int, count: int) -> int:
-        """Push a run of pages that are here, less those that were given before; return how many were read."""
-        page, end = first, first + count
-        pushed = 0
-        while page < end:
-            while page < end and given[page // PAGES_A_BLOCK] >> page % PAGES_A_BLOCK & 1:
-                page += 1
-            start = page
-            while page < end and not given[page // PAGES_A_BLOCK] >> page % PAGES_A_BLOCK & 1:
-                page += 1
-            if start == page:
-                break
-            data = self._store.read(content, start * PAGE_SIZE, (page - start) * PAGE_SIZE)
-            pushed += page - start  # taken or not: the work is done
-            if not data or not self._pusher.push(content + 1, start * PAGE_SIZE, data):
-                break
-            for one in range(start, start + -(-len(data) // PAGE_SIZE)):
-                given[one // PAGES_A_BLOCK] |= 1 << one % PAGES_A_BLOCK
-        return pushed
+    def _push(self, content: int, given: array[int], first: int, parts: list[bytes]) -> int:
+        """Push a run of pages; return how many."""
+        pages = -(-sum(map(len, parts)) // PAGE_SIZE)
+        if self._pusher.push(content + 1, first * PAGE_SIZE, parts):
+            page, left = first, pages
+            while left:
+                start = page % PAGES_A_BLOCK
+                some = min(left, PAGES_A_BLOCK - start)
+                given[page // PAGES_A_BLOCK] |= (1 << some) - 1 << start
+                page += some
+                left -= some
+        return pages  # taken or not: the work is done

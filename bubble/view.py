@@ -32,7 +32,7 @@ from bubble.contentstore import ContentStore, Lack
 from bubble.fuse import Opcode
 from bubble.holder import hold
 from bubble.pusher import Pusher
-from bubble.pushing import Pushing
+from bubble.pushing import AROUND, SLICE, Pushing
 from bubble.supplyline import SupplyLine
 from bubble.supplymessage import Message, Word
 from bubble.trace import Trace
@@ -210,12 +210,13 @@ class View:
             if opcode == Opcode.READ and self._pushing is not None and len(answer) > fuse.OUT.size:
                 _, offset, size = fuse.READ_IN.unpack_from(request, fuse.IN.size)
                 self._pushing.read(node - 1, offset, size)
+                self._push_on(AROUND)
         return True
 
-    def _push_on(self) -> None:
+    def _push_on(self, pages: int = SLICE) -> None:
         """Give the kernel something of what waits to be pushed; never a reader's trouble."""
         try:
-            self._pushing.work()  # type: ignore[union-attr]
+            self._pushing.work(pages)  # type: ignore[union-attr]
         except Exception:  # noqa: BLE001 - it will be read instead
             log(f"a bug in pushing: {traceback.format_exc().strip()!r}")
 

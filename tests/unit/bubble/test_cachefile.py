@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -178,6 +179,52 @@ def test_pages_of_many_blocks_are_written_at_once_and_seen_by_an_open_map(tmp_pa
         file.write_block(block, whole)
     assert presence.is_gone and file.complete and file.hashes_of(0) is None
     assert file.place.read_bytes() == plain[:size]
+
+
+def test_the_presence_of_many_blocks_is_read_at_once(tmp_path):
+    size = 3 * BLOCK_SIZE + 5000
+    file = CacheFolder(tmp_path).create(b"p" * 32, size)
+    presence = PresenceMap.of(file.place, size)
+    assert presence is not None and presence.pages_from(0, 9) == [0, 0, 0, 0]
+    plain = b"y" * BLOCK_SIZE
+    file.write_pages(1, page_hashes(plain), {3: plain[:PAGE_SIZE]})
+    file.write_pages(3, page_hashes(plain[:5000]), {1: plain[: 5000 - PAGE_SIZE]})
+    assert presence.pages_from(1, 2) == [1 << 3, 0]
+    assert presence.pages_from(2, 100) == [0, 0b10]
+    os.truncate(f"{file.place}.map", 18)
+    assert presence.pages_from(0, 4) == [0, 0, 0, 0], "a map that was cut says that nothing is here"
+
+
+def test_what_a_full_disk_takes_of_a_run_is_followed_by_the_rest(tmp_path, monkeypatch):
+    size = 2 * BLOCK_SIZE
+    plain = bytes(range(256)) * (size // 256)
+    written = os.pwritev
+    monkeypatch.setattr(
+        os, "pwritev", lambda where, parts, offset: written(where, [b"".join(parts)[:5000]], offset)
+    )
+    cache = CacheFolder(tmp_path)
+    cache.write_pages(
+        b"f" * 32,
+        size,
+        {
+            block: (
+                page_hashes(plain[block * BLOCK_SIZE :][:BLOCK_SIZE]),
+                {page: plain[block * BLOCK_SIZE + page * PAGE_SIZE :][:PAGE_SIZE] for page in range(16)},
+            )
+            for block in (0, 1)
+        },
+    )
+    file = cache.open(b"f" * 32, size)
+    assert file is not None and file.complete and file.place.read_bytes() == plain
+
+
+def test_a_small_file_is_written_though_its_folder_went_away(tmp_path):
+    cache = CacheFolder(tmp_path)
+    plain = b"z" * 100
+    for _ in range(2):
+        cache.write_pages(b"g" * 32, 100, {0: (page_hashes(plain), {0: plain})})
+        assert cache.place(b"g" * 32).read_bytes() == plain
+        shutil.rmtree(tmp_path / "files")
 
 
 def test_a_small_file_whose_pages_all_come_at_once_never_has_a_map(tmp_path):

@@ -95,19 +95,50 @@ def test_forged_page_hashes_in_the_map_are_damage(cached):
     assert store.lacks(FILE, 3 * PAGE_SIZE, 10) == [(0, 0b1000, Lack.DAMAGED)]
 
 
+def found(store, first_page: int, pages: int, besides=(0, 0, 0)) -> list[tuple[int, int]]:
+    """Return the runs that are there, as first page and count, having looked at their bytes."""
+    runs = []
+    for page, parts in store.verified(FILE, first_page, pages, besides):
+        data = b"".join(parts)
+        assert data == PLAIN[page * PAGE_SIZE :][: len(data)]
+        assert len(data) % PAGE_SIZE == 0 or page * PAGE_SIZE + len(data) == SIZE
+        runs.append((page, -(-len(data) // PAGE_SIZE)))
+    return runs
+
+
 def test_pages_that_are_here_are_found_as_runs_and_damaged_ones_left_out(cached):
     store, file = cached
-    assert store.present(FILE, 0, 1000) == []
+    assert found(store, 0, 1000) == []
     pages = {number: BLOCKS[0][number * PAGE_SIZE :][:PAGE_SIZE] for number in (3, 4, 7, 14, 15)}
     file.write_pages(0, page_hashes(BLOCKS[0]), pages)
     file.write_pages(1, page_hashes(BLOCKS[1]), {0: BLOCKS[1][:PAGE_SIZE]})
-    assert store.present(FILE, 0, 1000) == [(3, 2), (7, 1), (14, 3)]
-    assert store.present(FILE, 4, 11) == [(4, 1), (7, 1), (14, 1)]
+    assert found(store, 0, 1000) == [(3, 2), (7, 1), (14, 3)]
+    assert found(store, 4, 11) == [(4, 1), (7, 1), (14, 1)]
+    assert found(store, 0, 1000, (1 << 4 | 1 << 14, 0, 0)) == [(3, 1), (7, 1), (15, 2)]
+    assert found(store, 40, 0) == found(store, 1000, 10) == []
     file.write_block(2, BLOCKS[2])
     with file.place.open("r+b") as data:
         data.seek(2 * BLOCK_SIZE)
         data.write(b"\xff\xfe")
-    assert store.present(FILE, 30, 20) == []
+    assert found(store, 30, 20) == []
+
+
+def test_of_a_block_that_is_damaged_what_was_verified_before_is_found(cached):
+    store, file = cached
+    file.write_pages(0, page_hashes(BLOCKS[0]), {2: BLOCKS[0][2 * PAGE_SIZE :][:PAGE_SIZE]})
+    assert found(store, 0, 16) == [(2, 1)]
+    file.write_pages(0, page_hashes(BLOCKS[0]), {3: bytes(PAGE_SIZE)})
+    assert found(store, 0, 16) == [(2, 1)]
+    assert store.lacks(FILE, 3 * PAGE_SIZE, 1) == [(0, 1 << 3, Lack.DAMAGED)]
+
+
+def test_a_whole_file_is_found_in_one_run_to_its_last_byte(cached):
+    store, file = cached
+    for number, plain in enumerate(BLOCKS):
+        file.write_block(number, plain)
+    store.refresh(FILE)
+    assert found(store, 0, 1000) == [(0, -(-SIZE // PAGE_SIZE))]
+    assert found(store, 17, 2) == [(17, 2)]
 
 
 def test_a_block_that_becomes_whole_or_goes_is_seen_through_an_open_map(cached):

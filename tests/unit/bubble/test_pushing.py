@@ -31,8 +31,10 @@ class Taker:
         self.refuses = False
         self.pages = 0
 
-    def push(self, node: int, offset: int, data: bytes) -> bool:
+    def push(self, node: int, offset: int, parts: list[bytes]) -> bool:
         assert node == FILE + 1 and offset % PAGE_SIZE == 0
+        assert all(0 < len(part) <= BLOCK_SIZE for part in parts)
+        data = b"".join(parts)
         if self.refuses:
             return False
         for start in range(0, len(data), PAGE_SIZE):
