@@ -13,7 +13,7 @@ import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from hashlib import sha256
-from itertools import accumulate, pairwise
+from itertools import accumulate, groupby, pairwise
 
 from packageformat.compression import compress, decompress
 from packageformat.encoding import Value, decode, encode
@@ -97,6 +97,18 @@ class Touch:
     pages: int
     after_ms: int  # since the start of the run that touched them first
     run: int  # position in the profile's runs
+
+
+def touches_of(pages: Sequence[tuple[int, int]], after_ms: int, run: int) -> list[Touch]:
+    """Return touches of pages (content, page), consecutive ones as one."""
+    ordered = list(dict.fromkeys(page[0] for page in pages))
+    found: list[Touch] = []
+    for number in ordered:
+        own = sorted(page for content, page in pages if content == number)
+        for _, group in groupby(enumerate(own), key=lambda item: item[1] - item[0]):
+            run_pages = [page for _, page in group]
+            found.append(Touch(number, run_pages[0], len(run_pages), after_ms, run))
+    return found
 
 
 @dataclass(frozen=True, slots=True)

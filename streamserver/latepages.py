@@ -1,30 +1,23 @@
-"""What launches waited for though their packs hold it, behind the window: it moves up. Pure.
+"""What launches waited for though their packs hold it: it comes sooner. Pure.
 
-A launch pack brings first what leads to the window. Who needs something of the rest before that pays a
-request for it. Clients tell such pages, and how much of the part that leads to the window had come by then:
-there the page belongs. The rule is that of missed pages (`missedpages`): two accounts or more and a third of
-those that reported; and what leads to the window stays within five quarters of what was trained, whatever it
-grew by. So a hostile client cannot have all of a profile sent first.
-
-Pages within that part stay in their order, though clients tell those too that would have come much later:
-moving them to where they were asked for did not help (tests/bench/RESULTS.md, 2026-11-29). A thread that is
-spared one such wait only meets the next one sooner.
+Clients tell pages that they asked for since the pack would have brought them much later, and how much of its
+part that leads to the window had come by then; `packageformat.movedahead` tells where such pages belong. The
+rule is that of missed pages (`missedpages`): two accounts or more and a third of those that reported; and
+what leads to the window stays within five quarters of what was trained, whatever it grew by. So a hostile
+client cannot have all of a profile sent first, nor move anything by itself.
 """
 
 from __future__ import annotations
 
 import struct
-from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
-from itertools import accumulate
+from dataclasses import dataclass
 from statistics import median_low
 
 from packageformat.errors import FormatError
-from packageformat.launchprofile import LaunchProfile, Touch
-from packageformat.limits import PROFILE_TOUCHES_MAX
-from packageformat.profileorder import in_due_time
+from packageformat.launchprofile import LaunchProfile
+from packageformat.movedahead import moved_ahead
 from streamserver.missedpages import (
     GROWTH_PART,
     PAGES_MAX,
@@ -32,14 +25,13 @@ from streamserver.missedpages import (
     is_enough,
     joined,
     pages_of,
-    touches_of,
 )
 
 RUNS_MAX = 1024
 """Runs of pages in one report, and in what is kept of one account."""
 
-AHEAD = 10
-"""Thousandths before the moment when it was needed that a page comes."""
+MOVED_MAX = 1024
+"""Pages that move at once: a launch has some dozens of them."""
 
 _RUN = struct.Struct("<32sIIH")
 
@@ -110,21 +102,15 @@ def moved_up(
         for page, come in _pages(late).items():
             told[page].append(come)
     numbers = {content.content_id: number for number, content in enumerate(holding.contents)}
-    ordered = in_due_time(holding)  # as packs are built
-    behind = {page for touch in ordered.touches[ordered.window_touches :] for page in _numbers(touch)}
-    window = trained.before_window().pages
-    room = min(
-        window // GROWTH_PART - (holding.before_window().pages - window),
-        (PROFILE_TOUCHES_MAX - len(holding.touches)) // 2,  # a page taken out of a touch leaves two
-    )
-    wanted: dict[tuple[int, int], int] = {}  # content and page: thousandths
+    asked: dict[tuple[int, int], int] = {}
     for page, moments in sorted(told.items(), key=lambda item: -len(item[1])):  # stable: then as told
-        place = (numbers.get(page[0], -1), page[1])
-        if len(wanted) >= room or not is_enough(len(moments), len(reports)):
+        if len(asked) == MOVED_MAX or not is_enough(len(moments), len(reports)):
             break
-        if place in behind:
-            wanted[place] = median_low(moments)
-    return _with(holding, wanted) if wanted else None
+        asked[numbers.get(page[0], -1), page[1]] = median_low(moments)
+    window = trained.before_window().pages
+    return moved_ahead(
+        holding, asked, behind=window // GROWTH_PART - (holding.before_window().pages - window)
+    )
 
 
 def _pages(runs: Iterable[LateRun]) -> dict[Page, int]:
@@ -134,27 +120,3 @@ def _pages(runs: Iterable[LateRun]) -> dict[Page, int]:
         for page in pages_of([late.run]):
             found.setdefault(page, late.come)
     return found
-
-
-def _numbers(touch: Touch) -> list[tuple[int, int]]:
-    return [(touch.content, page) for page in range(touch.first_page, touch.first_page + touch.pages)]
-
-
-def _with(profile: LaunchProfile, wanted: dict[tuple[int, int], int]) -> LaunchProfile:
-    window = profile.touches[: profile.window_touches]
-    ends = list(accumulate(touch.pages for touch in window))
-    before: dict[int, list[tuple[int, int]]] = defaultdict(list)  # position of a touch: pages
-    for place, come in wanted.items():
-        at = max(0, come - AHEAD) * ends[-1] // 1000
-        before[bisect_right(ends, at)].append(place)
-    moved: list[Touch] = []
-    for position, touch in enumerate(window):
-        moved += (*touches_of(before[position], touch.after_ms, touch.run), touch)
-    rest = [part for touch in profile.touches[profile.window_touches :] for part in _without(touch, wanted)]
-    return replace(profile, touches=(*moved, *rest), window_touches=len(moved))
-
-
-def _without(touch: Touch, taken: dict[tuple[int, int], int]) -> Iterable[Touch]:
-    """Give what is left of a touch."""
-    pages = [page for page in _numbers(touch) if page not in taken]
-    return (touch,) if len(pages) == touch.pages else touches_of(pages, touch.after_ms, touch.run)

@@ -15,11 +15,11 @@ import struct
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import groupby, islice
+from itertools import islice
 from typing import TypeVar
 
 from packageformat.errors import FormatError
-from packageformat.launchprofile import LaunchProfile, ProfileContent, Touch
+from packageformat.launchprofile import LaunchProfile, ProfileContent, Touch, touches_of
 from packageformat.limits import (
     DIGEST_SIZE,
     PAGE_SIZE,
@@ -232,15 +232,3 @@ def nearest_touches(touches: Sequence[Touch]) -> Callable[[int, int, int], int]:
         return found[1]
 
     return nearest
-
-
-def touches_of(pages: Sequence[tuple[int, int]], after_ms: int, run: int) -> list[Touch]:
-    """Return touches of pages (content, page), consecutive ones as one."""
-    ordered = list(dict.fromkeys(page[0] for page in pages))
-    found: list[Touch] = []
-    for number in ordered:
-        own = sorted(page for content, page in pages if content == number)
-        for _, group in groupby(enumerate(own), key=lambda item: item[1] - item[0]):
-            run_pages = [page for _, page in group]
-            found.append(Touch(number, run_pages[0], len(run_pages), after_ms, run))
-    return found

@@ -25,6 +25,7 @@ from tests.stage import Stage, say
 
 LACKING, LACKING_AFTER, ROUND_TRIPS_AFTER = 0.02, 0.005, 5
 CLIENTS = ("learner-one", "learner-two", "learner-three")
+ROUNDS = 4
 _REPORT_S = 10.0
 
 
@@ -41,16 +42,7 @@ def pages_lacking(outcome: Outcome, artefacts: Path) -> None:
             profile = _profile_beside(on.package(application), application)
             own = unprofiled(pages, profile) if profile is not None else list(pages)
             share = before["misses"] / len(pages)
-            for client in CLIENTS:
-                on.forget()
-                on.user.end_processes()  # some of an application may still be ending
-                on.visit.appclient("remove", "--yes")
-                on.sign_in(name=client)
-                launch = on.visit.launch(application)
-                time.sleep(_REPORT_S)
-                launch.end()
-                on.visit.leave()  # what is left to report goes out with the agent
-            build_packs(on)
+            seen = _learning(on, application)
             on.user.end_processes()
             on.visit.appclient("remove", "--yes")
             on.sign_in()
@@ -61,6 +53,7 @@ def pages_lacking(outcome: Outcome, artefacts: Path) -> None:
                 "pages_lacking": before["misses"],
                 "share": round(share, 5),
                 "before": before,
+                "while_learning": seen,  # round trips of each client's launch, round by round
                 "after_relearning": after,
                 "round_trips": _round_trips(application),
             }
@@ -75,9 +68,32 @@ def pages_lacking(outcome: Outcome, artefacts: Path) -> None:
             )
             outcome.require(
                 f"{application}: at most {ROUND_TRIPS_AFTER} round trips after relearning",
-                after["waits"] <= ROUND_TRIPS_AFTER,
-                after["waits"],
+                after["round_trips"] <= ROUND_TRIPS_AFTER,
+                after["round_trips"],
             )
+
+
+def _learning(on: Stage, application: str) -> list[list[int]]:
+    """Let each client launch, and the server learn from that, some times over; return the round trips.
+
+    Who is spared one wait meets the next one sooner, so one round is not enough for an application of many
+    threads; nor do clients launch only once. It ends when no client has waited more often than is promised.
+    """
+    seen: list[list[int]] = []
+    while len(seen) < ROUNDS and not (seen and max(seen[-1]) <= ROUND_TRIPS_AFTER):
+        seen.append([])
+        for client in CLIENTS:
+            on.forget()
+            on.user.end_processes()  # some of an application may still be ending
+            on.visit.appclient("remove", "--yes")
+            on.sign_in(name=client)
+            launch = on.visit.launch(application)
+            seen[-1].append(counts(on)["round_trips"])
+            time.sleep(_REPORT_S)
+            launch.end()
+            on.visit.leave()  # what is left to report goes out with the agent
+        build_packs(on)
+    return seen
 
 
 def _launch(on: Stage, link: Link, application: str) -> dict[str, int]:
@@ -89,6 +105,8 @@ def _launch(on: Stage, link: Link, application: str) -> dict[str, int]:
     launch = on.visit.launch(application)
     told = {"line_bytes": link.received() - before, **counts(on)}
     launch.end()
+    # Requests that somebody waited for; "round_trips" are those of them that do not overlap, and what goes
+    # before: whatever the critical path is, it has no more.
     told["waits"] = told.get("faults_served", 0) - told.get("faults_packed", 0)
     return told
 

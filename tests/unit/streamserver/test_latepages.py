@@ -12,6 +12,7 @@ from packageformat.errors import FormatError
 from packageformat.launchprofile import LaunchProfile, ProfileContent, ProfileRun, Touch
 from packageformat.limits import PAGE_SIZE
 from streamserver.latepages import (
+    MOVED_MAX,
     RUNS_MAX,
     LateRun,
     check_late,
@@ -76,11 +77,11 @@ def shown(profile: LaunchProfile | None) -> list[tuple[int, int, int]]:
     return [(touch.content, touch.first_page, touch.pages) for touch in profile.touches]
 
 
-def test_a_page_moves_to_where_launches_needed_it() -> None:
+def test_pages_that_enough_accounts_asked_for_come_sooner() -> None:
     report = [late(0, 27, 2, 1000), late(2, 0, 1, 520), late(1, 44, 1, 100)]
     found = moved(report, report, [])
     assert shown(found) == [
-        *((1, 44, 1), (0, 0, 20), (2, 0, 1), (1, 10, 10), (0, 27, 2), (0, 50, 10)),
+        *((1, 44, 1), (2, 0, 1), (0, 0, 20), (0, 27, 2), (1, 10, 10), (0, 50, 10)),
         *((0, 25, 2), (0, 29, 4), (1, 40, 4), (2, 1, 8)),
     ]
     assert found is not None
@@ -90,18 +91,36 @@ def test_a_page_moves_to_where_launches_needed_it() -> None:
 
 
 def test_the_middle_of_what_is_told_counts() -> None:
-    told = [[late(1, 44, 1, come)] for come in (0, 560, 600)]
-    assert shown(moved(*told))[:3] == [(0, 0, 20), (1, 44, 1), (1, 10, 10)]
+    pages = tuple(Touch(0, 2 * page, 1, page, 0) for page in range(20))
+    holding = replace(TRAINED, touches=(*pages, Touch(1, 44, 1, 1300, 0)), window_touches=20)
+    told = [[late(1, 44, 1, come)] for come in (0, 560, 1000)]
+    found = moved_up(holding, holding, told)
+    assert shown(found).index((1, 44, 1)) == 20 * 280 // 1000, "half of the way"
+    assert found is not None and found.window_touches == 21
 
 
-def test_what_comes_before_the_window_anyhow_or_is_in_no_profile_stays_as_it_is() -> None:
+def test_what_comes_in_time_anyhow_or_is_in_no_profile_stays_as_it_is() -> None:
     strange = LateRun(MissedRun(b"x" * 32, 0, 1), 0)
-    report = [late(0, 3, 2, 0), late(3, 0, 1, 0), strange]
+    report = [late(0, 3, 2, 500), late(3, 0, 1, 0), strange]
     assert moved(report, report) is None
-    other = Touch(0, 20, 2, 30, 1)  # in a block of a small file that the first run touches
+    other = Touch(0, 20, 2, 0, 1)  # in a block of a small file that the first run touches
     holding = replace(TRAINED, touches=(*TRAINED.touches, other))
-    behind = [late(0, 20, 2, 500)]
-    assert moved(behind, behind, holding=holding) is None, "the pack moved it"
+    early = [late(0, 20, 1, 1000)]
+    assert moved(early, early, holding=holding) is None, "the pack moved it"
+
+
+def test_so_many_pages_move_at_once() -> None:
+    content = replace(TRAINED.contents[0], size=4 * MOVED_MAX * PAGE_SIZE)
+    holding = replace(
+        TRAINED,
+        contents=(content, *TRAINED.contents[1:]),
+        touches=(Touch(1, 0, 20, 0, 0), Touch(0, 0, 4 * MOVED_MAX, 9, 0)),
+        window_touches=2,
+    )
+    report = [late(0, 2 * MOVED_MAX, 2 * MOVED_MAX, 0)]
+    found = moved_up(holding, holding, [report, report])
+    assert shown(found)[:2] == [(0, 2 * MOVED_MAX, MOVED_MAX), (1, 0, 20)]
+    assert found is not None and sorted(pages_of(found)) == sorted(pages_of(holding))
 
 
 @given(st.lists(reports, max_size=1), st.integers(0, 4))
@@ -148,3 +167,14 @@ def test_endless_reports_are_cut_or_refused() -> None:
         late(0, 0, 1, 1001)
     with pytest.raises(FormatError):
         decode_late(b"x")
+
+
+@given(st.lists(reports, min_size=2, max_size=4))
+def test_what_is_told_again_and_again_moves_a_few_times_and_then_no_more(told: list[list[LateRun]]) -> None:
+    holding: LaunchProfile | None = TRAINED
+    for _ in range(10):
+        assert holding is not None
+        holding = moved(*told, *told, holding=holding)
+        if holding is None:
+            return
+    raise AssertionError("packs would be built anew for ever")
