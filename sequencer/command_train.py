@@ -26,9 +26,11 @@ examples:
   sequencer profile packages/galculator_2.1.4-1.2.ovp
 
 Each application that shows a window is started several times on the streamed view, every page that it touches
-is noted, and the union is written to NAME_VERSION.profile beside the package: a first launch (empty home),
-a second one, one for each document type that it claims and we can make, one in another locale and on
-another size of screen. Displays are our own, never yours. The package itself stays as it is.
+is noted, and the union is written to NAME_VERSION.profile beside the package: a first launch (empty home), a
+second one, one for each document type that it claims and we can make, one in another locale and on another
+size of screen. Then first launches are rehearsed: on an empty cache, into which its pages come as a launch
+pack would bring them. Those that it asks for before their turn come sooner. Displays are our own, never
+yours. The package itself stays as it is.
 """
 
 
@@ -56,6 +58,9 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         help="open this one too (again and again)",
     )
     parser.add_argument("--here-only", action="store_true", help="not in another locale and size of screen")
+    parser.add_argument(
+        "--no-rehearsals", action="store_true", help="not over a line that is not there: order as touched"
+    )
     parser.add_argument("--quiet", action="store_true", help="no progress: only the file's name")
     parser.add_argument("--json", action="store_true", help="print the figures as JSON")
     parser.set_defaults(run=run)
@@ -76,7 +81,9 @@ def run(args: argparse.Namespace) -> int:
         scratch.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise StorageError(f"cannot write to {scratch}: {error.strerror}") from error
-    plan = Plan(args.runs, tuple(args.document), elsewhere=not args.here_only)
+    plan = Plan(
+        args.runs, tuple(args.document), elsewhere=not args.here_only, rehearsals=not args.no_rehearsals
+    )
     with TrainingDisplay(quiet=args.quiet or args.json) as display:
         profiles = train(stack, scratch, plan, Watch(display.say, display.tick), args.application)
     path = args.output or profile_path(args.package)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 from bubble.cachefile import CacheFolder
 from bubble.composition import write_view
-from bubble.supply import serve_views
+from bubble.supply import Supplier, ViewServer, serve_views
 from packageformat.layout import unpack_frame
 from packageformat.limits import BLOCK_SIZE
 from sequencer.packagefile import PackageFile
@@ -76,8 +76,20 @@ def write_view_image(files: Sequence[PackageFile], path: Path) -> None:
 
 
 @contextmanager
-def supply(socket_path: Path, image: Path, supplier: LocalSupplier) -> Iterator[None]:
+def supply(
+    socket_path: Path,
+    image: Path,
+    supplier: Supplier,
+    attend: Callable[[ViewServer], Coroutine[None, None, None]] | None = None,
+) -> Iterator[None]:
     """Serve views at `socket_path` from a thread of its own while the block runs.
+
+    Args:
+        socket_path: where.
+        image: of every view.
+        supplier: brings the blocks.
+        attend: runs beside it, in the same thread, and may tell views what has come; it has begun when the
+            block runs, and is cancelled at its end.
 
     Raises:
         OSError: the socket cannot be made.
@@ -88,10 +100,17 @@ def supply(socket_path: Path, image: Path, supplier: LocalSupplier) -> Iterator[
     loop = asyncio.new_event_loop()
 
     async def serve() -> None:
-        async with serve_views(socket_path, lambda bubble: image, supplier):
+        async with (
+            serve_views(socket_path, lambda bubble: image, supplier) as views,
+            asyncio.TaskGroup() as more,
+        ):
+            attending = more.create_task(attend(views)) if attend else None
+            await asyncio.sleep(0)
             ready.append(None)
             listening.set()
             await stop.wait()
+            if attending:
+                attending.cancel()
 
     def run() -> None:
         try:

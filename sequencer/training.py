@@ -6,6 +6,9 @@ What runs, each in a bubble made anew (so that the kernel has no page of it) wit
     second launch        the home and the changes that the first one left
     one per document     of each type that the application claims and we can make, and of the packager's own
     a launch elsewhere   another locale, another size of screen: what users differ in
+
+Then first launches are rehearsed over a line that is not there (`rehearsal`), and pages that were asked for
+before their turn move ahead.
 """
 
 from __future__ import annotations
@@ -20,17 +23,21 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from bubble.cachefile import CacheFolder
 from bubble.launch import BubbleSpec, is_running, probe
 from bubble.trace import RECORD, VARIABLE, TracedRead, read_trace
 from bubble.viewimage import load
 from packageformat.application import Application
 from packageformat.launchprofile import LaunchProfile, PackageProfiles, decode_profiles, encode_profiles
+from packageformat.movedahead import moved_ahead
 from sequencer.display import Display
 from sequencer.documents import documents_for
 from sequencer.errors import TrainingError
 from sequencer.firsttouch import Contents, RunKind, TracedRun, ViewContents, profile_of
+from sequencer.localsupply import LocalSupplier, supply
 from sequencer.ordinary import Tell, as_ordinary, given_to, ordinary_user
 from sequencer.packagefile import PackageFile
+from sequencer.rehearsal import Line
 from sequencer.trial import WINDOW_S, arguments_of, await_exit, end_bubble, room_in, start_inside, supplied
 
 IDLE_S = 1.5
@@ -41,6 +48,12 @@ IDLE_MAX_S = 15.0
 
 CLOSE_S = 5.0
 """Seconds that an application has to close its window, which lets it write its settings."""
+
+REHEARSALS, ROUND_TRIPS_ENOUGH = 5, 2
+"""Rehearsals at most; one that waits no more often for pages out of turn is the last."""
+
+BEHIND_PART = 16
+"""One page for so many that lead to the window may come from behind it at a time."""
 
 LOCALE, SIZE = "en_US.UTF-8", (1280, 800)
 ELSEWHERE_LOCALE, ELSEWHERE_SIZE = "de_DE.UTF-8", (1024, 768)
@@ -58,6 +71,7 @@ class Plan:
     first_launches: int = 2
     documents: tuple[Path, ...] = ()  # the packager's own, opened besides those that we make
     elsewhere: bool = True
+    rehearsals: bool = True  # over a line that is not there
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +82,14 @@ class _Step:
     document: Path | None = None
     locale: str = LOCALE
     size: tuple[int, int] = SIZE
+
+
+@dataclass(frozen=True, slots=True)
+class _Shown:
+    """A first window: seconds of the monotonic clock."""
+
+    began: float
+    mapped_at: float
 
 
 @dataclass(slots=True)
@@ -142,7 +164,7 @@ def _train(
     ):
         contents = ViewContents(load(spec.view_image.read_bytes()))
         for application in applications:
-            trainer = _Trainer(application, spec, room, fast, contents, watch)
+            trainer = _Trainer(application, files, spec, room, fast, contents, watch)
             profiles.append(trainer.train(plan))
     return PackageProfiles(files[-1].package.version_id, tuple(profiles))
 
@@ -176,6 +198,7 @@ class _Trainer:
     def __init__(
         self,
         application: Application,
+        files: Sequence[PackageFile],
         spec: BubbleSpec,
         room: Path,
         fast: Path,
@@ -183,6 +206,7 @@ class _Trainer:
         watch: Watch,
     ) -> None:
         self._application = application
+        self._files = files
         self._room = room
         self._spec = replace(spec, state=room / "trained/state", home=fast / "trained-home")
         self._contents = contents
@@ -212,7 +236,8 @@ class _Trainer:
         # The last first launch leads: nothing was in its way but the pages themselves.
         first = [run for run in runs if run.kind is RunKind.FIRST]
         ordered = [first[-1], *first[:-1], *(run for run in runs if run.kind is not RunKind.FIRST)]
-        return profile_of(self._application.id, self._spec.bubble_id, self._contents, ordered)
+        profile = profile_of(self._application.id, self._spec.bubble_id, self._contents, ordered)
+        return self._rehearsed(profile, runs) if plan.rehearsals else profile
 
     def _steps(self, plan: Plan) -> Iterator[_Step]:
         for number in range(plan.first_launches):
@@ -235,32 +260,64 @@ class _Trainer:
             )
 
     def _run(self, step: _Step) -> TracedRun:
-        spec = self._spec
+        trace = self._room / "trace"
+        trace.unlink(missing_ok=True)
+        traced = {"MILLSTREAM_READAHEAD": "0", VARIABLE: str(trace)}
+        with self._shown(step, self._spec, traced, lambda began: self._tell(step, trace, began)) as shown:
+            self._await_idle(step, trace, shown.began)
+            reads = list(read_trace(trace.read_bytes()))
+        if not reads:
+            raise TrainingError(
+                f"{self._application.id} was started and the view was asked for nothing",
+                hint="this is a bug of the view: nothing is traced",
+            )
+        began, mapped = int(shown.began * 1e6), int(shown.mapped_at * 1e6)
+        return TracedRun(step.name, step.kind, began, mapped, tuple(reads))
+
+    @contextmanager
+    def _shown(
+        self,
+        step: _Step,
+        spec: BubbleSpec,
+        environment: Mapping[str, str],
+        tick: Callable[[float], None],
+        begin: Callable[[], None] = lambda: None,
+    ) -> Iterator[_Shown]:
+        """Start the application; the block runs when it shows its window, which is closed behind it.
+
+        Args:
+            step: what to do.
+            spec: its bubble.
+            environment: what comes to the run's own.
+            tick: is told often when it began, until the window.
+            begin: called right before.
+
+        Raises:
+            TrainingError: there is no window.
+        """
         if step.fresh:
             _remove(spec.state.parent)
             _remove(spec.home)
         spec.state.mkdir(parents=True, exist_ok=True)
-        trace = self._room / "trace"
-        trace.unlink(missing_ok=True)
         output = self._room / "output"
         argv = arguments_of(self._application.command, str(step.document or ""))
         with Display(*step.size) as display, display.screen() as screen:
-            environment = _environment(step.locale, display.environment, trace)
+            inside = {**_environment(step.locale, display.environment), **environment}
             screen.forget()
             began = time.monotonic()
-            child = start_inside(spec, argv, environment, output, [step.document] if step.document else [])
+            begin()
+            child = start_inside(spec, argv, inside, output, [step.document] if step.document else [])
             try:
 
                 def has_ended() -> bool:
-                    self._tell(step, trace, began)
+                    tick(began)
                     code = child.poll()
                     return code is not None and (code != 0 or not is_running(spec.state))
 
                 window = screen.first_window(WINDOW_S, has_ended)
                 if window is None:
                     raise self._no_window(step, child.poll(), output)
-                self._await_idle(step, trace, began)
-                reads = list(read_trace(trace.read_bytes()))
+                yield _Shown(began, window.mapped_at)
                 screen.ask_to_close(window)
                 self._await_end()
             finally:
@@ -268,12 +325,50 @@ class _Trainer:
                     child.terminate()
                     await_exit(child, CLOSE_S)
                 end_bubble(spec, patience=1.0)
-        if not reads:
-            raise TrainingError(
-                f"{self._application.id} was started and the view was asked for nothing",
-                hint="this is a bug of the view: nothing is traced",
+
+    def _rehearsed(self, profile: LaunchProfile, runs: Sequence[TracedRun]) -> LaunchProfile:
+        """Return a profile whose pages come before they are asked for, as far as rehearsals tell."""
+        nodes: dict[bytes, list[int]] = {}
+        for node in dict.fromkeys(read.content for run in runs for read in run.reads):
+            nodes.setdefault(self._contents[node].content_id, []).append(node)
+        image = load(self._spec.view_image.read_bytes())
+        place = self._spec.cache.with_name("line")
+        spec = replace(self._spec, cache=place, supplier=self._spec.supplier.with_name("line"), streamed=True)
+        sizes: dict[tuple[bytes, int], float] = {}
+        for number in range(REHEARSALS):
+            step = _Step(f"rehearsal {number + 1}", RunKind.FIRST)
+            _remove(place)
+            cache = CacheFolder(place)
+            line = Line(
+                *(profile, image, nodes, CacheFolder(self._spec.cache), cache),
+                *(LocalSupplier(self._files, cache), sizes),
             )
-        return TracedRun(step.name, step.kind, int(began * 1e6), int(window.mapped_at * 1e6), tuple(reads))
+
+            def tick(began: float, step: _Step = step) -> None:
+                self._watch.tick(f"{self._application.id}: {step.name}: {time.monotonic() - began:4.1f} s")
+
+            try:
+                with (
+                    supply(spec.supplier, spec.view_image, line, line.attend),
+                    self._shown(step, spec, {}, tick, line.begin) as shown,
+                ):
+                    asked, round_trips = dict(line.asked), line.round_trips
+            except TrainingError as error:
+                self._watch.say(f"{self._application.id}: {step.name}: left out: {error}")
+                break
+            seconds = shown.mapped_at - shown.began
+            self._watch.say(
+                f"{self._application.id}: {step.name}: window after {seconds:.1f} s over 100 Mbit/s, "
+                f"{round_trips} times it waited for a page out of turn"
+            )
+            if round_trips <= ROUND_TRIPS_ENOUGH:
+                break
+            moved = moved_ahead(profile, asked, behind=profile.before_window().pages // BEHIND_PART)
+            if moved is None:
+                break
+            profile = moved
+        _remove(place)
+        return profile
 
     def _await_idle(self, step: _Step, trace: Path, began: float) -> None:
         """Wait until the application reads nothing any more."""
@@ -311,7 +406,7 @@ class _Trainer:
         )
 
 
-def _environment(locale: str, display: Mapping[str, str], trace: Path) -> dict[str, str]:
+def _environment(locale: str, display: Mapping[str, str]) -> dict[str, str]:
     """Return what the run's environment is: nothing of the packager's own session."""
     ours = {
         name: value
@@ -320,7 +415,7 @@ def _environment(locale: str, display: Mapping[str, str], trace: Path) -> dict[s
         and name not in ("LANGUAGE", "WAYLAND_DISPLAY", "DBUS_SESSION_BUS_ADDRESS", "GTK_THEME")
         and not name.startswith("XDG_CURRENT_")
     }
-    return {**ours, **display, "LANG": locale, "MILLSTREAM_READAHEAD": "0", VARIABLE: str(trace)}
+    return {**ours, **display, "LANG": locale}
 
 
 def _pages(read: TracedRead) -> range:

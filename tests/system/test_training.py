@@ -170,6 +170,21 @@ def test_a_build_trains_and_the_profile_has_exactly_what_was_touched_in_order(tr
     assert all(run.window_ms > 0 for run in profile.runs)
 
 
+def test_first_launches_are_rehearsed_on_an_empty_cache(trained: Bench) -> None:
+    again = trained.folder / "again.profile"
+    words = ["train", trained.package("1"), "--packages", trained.base.parent, "--output", again]
+    with open_fuse_device():
+        done = trained.run(*words, "--here-only", "--runs", "1")
+        assert done.returncode == 0, done.stderr
+        assert "small: rehearsal 1: window after" in done.stderr
+        (profile,) = read_profiles(again).profiles
+        touched = pages(profile.before_window(), b"opt/small/data")
+        assert sorted(touched) == [3, 77, 200, 201, 202, 203]
+        plain = trained.run(*words, "--here-only", "--runs", "1", "--no-rehearsals")
+    assert plain.returncode == 0, plain.stderr
+    assert "rehearsal" not in plain.stderr
+
+
 def test_a_profile_is_shown_and_drawn(trained: Bench) -> None:
     shown = trained.run("profile", trained.package("1"), "--packages", trained.base.parent)
     assert shown.returncode == 0, shown.stderr
