@@ -78,7 +78,9 @@ class Pushing:
             start, end = max(0, first - BEFORE), last + AFTER
         for page in range(first, min(last + 1, PAGES_A_BLOCK * len(given))):
             given[page // PAGES_A_BLOCK] |= 1 << page % PAGES_A_BLOCK  # read: the kernel has it
-        self._backlog.appendleft((content, start, end - start))
+        if start < first:
+            self._backlog.appendleft((content, start, first - start))
+        self._backlog.appendleft((content, first, end - first))  # who reads goes on from there, mostly
 
     def came(self, content: int, blocks: Mapping[int, int]) -> None:
         """Push pages that have just come (by block: bit n, page n), if the file is in use."""

@@ -9,7 +9,7 @@ import pytest
 from bubble.cachefile import CacheFile, CacheFolder
 from bubble.composition import write_view
 from bubble.contentstore import ContentStore
-from bubble.pushing import FIRST_AFTER, SLICE, Pushing
+from bubble.pushing import AROUND, FIRST_AFTER, FIRST_BEFORE, SLICE, Pushing
 from bubble.viewimage import load
 from packageformat.entry import Kind, Node
 from packageformat.hashing import block_id, digest
@@ -129,6 +129,15 @@ def test_another_file_is_pushed_only_around_reads_and_those_come_first(ground):
     assert 0 not in ground.taker.taken, "the reader has it"
     expected = set(range(1, FIRST_AFTER)) | ground.pages_of(BLOCKS - 1)
     assert set(ground.taker.taken) == expected
+
+
+def test_what_follows_a_read_is_pushed_before_what_precedes_it(ground):
+    ground.bring(*range(BLOCKS))
+    ground.pushing.read(FILE, 100 * PAGE_SIZE, PAGE_SIZE)
+    ground.pushing.work(AROUND)
+    assert set(ground.taker.taken) == set(range(101, 100 + AROUND))
+    ground.work()
+    assert min(ground.taker.taken) == 100 - FIRST_BEFORE
 
 
 def test_what_is_refused_is_not_taken_for_given(ground):
