@@ -19,40 +19,24 @@ block that is wrong (a crash, a bad disk) is forgotten and fetched again.
 
 from __future__ import annotations
 
-import errno
-import fcntl
 import os
-import struct
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
-from itertools import count
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from bubble.cachewriting import begin, locked, replaced, store_pages, write_all, write_whole
+from bubble.presence import (
+    HEADER,
+    MAGIC,
+    PRESENCE,
+    PresenceMap,
+    block_count,
+    hashes_offset,
+    map_of,
+    page_mask,
+)
 from packageformat.limits import BLOCK_SIZE, DIGEST_SIZE, PAGE_SIZE, PAGES_A_BLOCK
 
-MAGIC = b"MSCMAP1\n"
-_HEADER = struct.Struct("<8sQ")
-_PRESENCE = struct.Struct("<H")
 _WHOLE = (1 << PAGES_A_BLOCK) - 1
-_serial = count()
-_PIECES_MAX = 512
-"""Pages of one system call; the kernel takes 1024."""
-
-
-def block_count(size: int) -> int:
-    """Return how many blocks a file of `size` bytes has."""
-    return -(-size // BLOCK_SIZE)
-
-
-def page_mask(size: int, block: int) -> int:
-    """Return the presence of block `block` of a file of `size` bytes when all its pages are there."""
-    pages = -(-min(BLOCK_SIZE, size - block * BLOCK_SIZE) // PAGE_SIZE)
-    return (1 << pages) - 1
-
-
-def hashes_offset(size: int) -> int:
-    """Return where in the map of a file of `size` bytes the page hashes begin."""
-    return -(-(_HEADER.size + 2 * block_count(size)) // PAGE_SIZE) * PAGE_SIZE
 
 
 class CacheFolder:
@@ -98,10 +82,10 @@ class CacheFolder:
             self._make_folder(place.parent.name)
         if block_count(size) <= 1 and size:
             return CacheFile(place, size)  # its block arrives whole; there is never a map
-        with _locked(place.parent, os.O_RDONLY | os.O_DIRECTORY):  # of two creators the later finds it
+        with locked(place.parent, os.O_RDONLY | os.O_DIRECTORY):  # of two creators the later finds it
             found = self.open(content_id, size)
             if found is None:
-                _begin(place, size)
+                begin(place, size)
         return CacheFile(place, size)
 
     def write_pages(
@@ -127,10 +111,10 @@ class CacheFolder:
             pages = blocks[0][1]
             plain = b"".join([pages[page] for page in sorted(pages)])
             try:
-                _write_whole(place, plain)
+                write_whole(place, plain)
             except FileNotFoundError:
                 self._make_folder(name[:2])
-                _write_whole(place, plain)
+                write_whole(place, plain)
             return
         try:
             here = os.stat(place).st_size == size  # noqa: PTH116 - a path is made for none of this
@@ -139,8 +123,8 @@ class CacheFolder:
         if not here:
             file = self.create(content_id, size)
             if count == 1:
-                _begin(file.place, size)
-        _store_pages(place, size, blocks)
+                begin(file.place, size)
+        store_pages(place, size, blocks)
 
     def _make_folder(self, name: str) -> None:
         (self.path / "files" / name).mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -150,7 +134,7 @@ class CacheFolder:
         """Drop a content from the cache, whole or not. A view that has it open keeps it."""
         place = self.place(content_id)
         place.unlink(missing_ok=True)
-        _map_of(place).unlink(missing_ok=True)
+        map_of(place).unlink(missing_ok=True)
 
     def contents(self) -> Iterator[tuple[bytes, Path]]:
         """Yield the id and the file of each content that is here, in no order."""
@@ -185,7 +169,7 @@ class CacheFile:
             return []
         return [
             block
-            for block, (bits,) in enumerate(_PRESENCE.iter_unpack(presence))
+            for block, (bits,) in enumerate(PRESENCE.iter_unpack(presence))
             if ~bits & page_mask(self.size, block)
         ]
 
@@ -229,7 +213,7 @@ class CacheFile:
         if len(plain) != self.block_size(block):
             raise ValueError(f"block {block} of {self.place.name} has {self.block_size(block)} bytes")
         if self.blocks == 1:
-            _write_whole(str(self.place), plain)
+            write_whole(str(self.place), plain)
             return
         self._write(block * BLOCK_SIZE, plain)
         self._set_presence(block, _WHOLE & page_mask(self.size, block))
@@ -266,8 +250,8 @@ class CacheFile:
                 self.write_block(0, b"".join(pages[page] for page in sorted(pages)))
                 return
             if not self._exists():
-                _begin(self.place, self.size)
-        _store_pages(str(self.place), self.size, blocks)
+                begin(self.place, self.size)
+        store_pages(str(self.place), self.size, blocks)
 
     def pages_of(self, block: int) -> int:
         """Return which pages of a block are here: bit n for page n."""
@@ -293,7 +277,7 @@ class CacheFile:
         """
         if self.blocks == 1:
             self.place.unlink(missing_ok=True)
-            _map_of(self.place).unlink(missing_ok=True)
+            map_of(self.place).unlink(missing_ok=True)
             return
         if not self._exists():
             return
@@ -301,9 +285,9 @@ class CacheFile:
             self._set_presence(block, 0, must_exist=True)
         except FileNotFoundError:
             masks = [0 if other == block else page_mask(self.size, other) for other in range(self.blocks)]
-            with _replaced(str(_map_of(self.place))) as descriptor:
-                _write_all(descriptor, _HEADER.pack(MAGIC, self.size), 0)
-                _write_all(descriptor, b"".join(map(_PRESENCE.pack, masks)), _HEADER.size)
+            with replaced(str(map_of(self.place))) as descriptor:
+                write_all(descriptor, HEADER.pack(MAGIC, self.size), 0)
+                write_all(descriptor, b"".join(map(PRESENCE.pack, masks)), HEADER.size)
                 os.ftruncate(descriptor, hashes_offset(self.size))
 
     def block_size(self, block: int) -> int:
@@ -324,36 +308,36 @@ class CacheFile:
         if not self._exists():
             return 0
         try:
-            with _map_of(self.place).open("rb", buffering=0) as file:
-                data = os.pread(file.fileno(), 2, _HEADER.size + 2 * block)
+            with map_of(self.place).open("rb", buffering=0) as file:
+                data = os.pread(file.fileno(), 2, HEADER.size + 2 * block)
         except FileNotFoundError:
             return mask
-        return int(_PRESENCE.unpack(data.ljust(2, b"\0"))[0]) & mask
+        return int(PRESENCE.unpack(data.ljust(2, b"\0"))[0]) & mask
 
     def _presence_of_all(self) -> bytes | None:
         """Return the presence of every block, None if there is no map."""
         try:
-            with _map_of(self.place).open("rb", buffering=0) as file:
-                return os.pread(file.fileno(), 2 * self.blocks, _HEADER.size).ljust(2 * self.blocks, b"\0")
+            with map_of(self.place).open("rb", buffering=0) as file:
+                return os.pread(file.fileno(), 2 * self.blocks, HEADER.size).ljust(2 * self.blocks, b"\0")
         except FileNotFoundError:
             return None
 
     def _write(self, offset: int, plain: bytes | memoryview) -> None:
         descriptor = os.open(self.place, os.O_WRONLY | os.O_CLOEXEC)
         try:
-            _write_all(descriptor, plain, offset)
+            write_all(descriptor, plain, offset)
         finally:
             os.close(descriptor)
 
     def _set_presence(self, block: int, bits: int, *, must_exist: bool = False) -> None:
         try:
-            descriptor = os.open(_map_of(self.place), os.O_WRONLY | os.O_CLOEXEC)
+            descriptor = os.open(map_of(self.place), os.O_WRONLY | os.O_CLOEXEC)
         except FileNotFoundError:
             if must_exist:
                 raise
             return  # whole already
         try:
-            os.pwrite(descriptor, _PRESENCE.pack(bits), _HEADER.size + 2 * block)
+            os.pwrite(descriptor, PRESENCE.pack(bits), HEADER.size + 2 * block)
         finally:
             os.close(descriptor)
 
@@ -363,198 +347,5 @@ class CacheFile:
         if presence is None:
             return
         whole = b"\xff\xff" * (self.blocks - 1)  # compared at once: this runs after every block
-        if presence.startswith(whole) and not ~_PRESENCE.unpack(presence[-2:])[0] & last:
-            _map_of(self.place).unlink(missing_ok=True)
-
-
-class PresenceMap:
-    """An open map, for a reader that asks often. It stays true while suppliers write."""
-
-    __slots__ = ("_descriptor", "_size")
-
-    def __init__(self, descriptor: int, size: int) -> None:
-        self._descriptor = descriptor
-        self._size = size
-
-    @classmethod
-    def of(cls, place: Path, size: int) -> PresenceMap | None:
-        """Return the map of the content at `place`, of `size` bytes, or None if there is none: it is whole.
-
-        Open the content first: a map comes before and goes after.
-        """
-        try:
-            return cls(os.open(_map_of(place), os.O_RDONLY | os.O_CLOEXEC), size)
-        except FileNotFoundError:
-            return None
-
-    def pages(self, block: int) -> int:
-        """Return which pages of a block are here: bit n for page n."""
-        data = os.pread(self._descriptor, 2, _HEADER.size + 2 * block)
-        return int(_PRESENCE.unpack(data.ljust(2, b"\0"))[0]) & page_mask(self._size, block)
-
-    def pages_from(self, block: int, count: int) -> list[int]:
-        """Return which pages are here of `count` blocks, at most as many as there are: one read for all."""
-        blocks = block_count(self._size)
-        count = min(count, blocks - block)
-        data = os.pread(self._descriptor, 2 * count, _HEADER.size + 2 * block).ljust(2 * count, b"\0")
-        found = list(struct.unpack(f"<{count}H", data))
-        if block + count == blocks:
-            found[-1] &= page_mask(self._size, blocks - 1)
-        return found
-
-    def hashes(self, block: int) -> bytes:
-        """Return the hashes of a block's pages, as far as the map has them; the caller checks them."""
-        size = page_mask(self._size, block).bit_length() * DIGEST_SIZE
-        offset = hashes_offset(self._size) + block * PAGES_A_BLOCK * DIGEST_SIZE
-        return os.pread(self._descriptor, size, offset).ljust(size, b"\0")
-
-    @property
-    def is_gone(self) -> bool:
-        """Whether this map is no longer the content's: that is whole now, or was begun anew."""
-        return os.fstat(self._descriptor).st_nlink == 0
-
-    def close(self) -> None:
-        """Close the map."""
-        os.close(self._descriptor)
-
-
-def _begin(place: Path, size: int) -> None:
-    """Make a content without any block: its map first.
-
-    Both are made where they stay: a map without a header or bits says that nothing is here, a file of
-    another size counts as none.
-    """
-    if size:
-        with _opened(_map_of(place)) as descriptor:
-            os.ftruncate(descriptor, 0)
-            os.pwrite(descriptor, _HEADER.pack(MAGIC, size), 0)
-            os.ftruncate(descriptor, hashes_offset(size))
-    with _opened(place) as descriptor:
-        os.ftruncate(descriptor, size)
-
-
-@contextmanager
-def _opened(place: Path) -> Iterator[int]:
-    descriptor = os.open(place, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        yield descriptor
-    finally:
-        os.close(descriptor)
-
-
-def _store_pages(place: str, size: int, blocks: Mapping[int, tuple[bytes, Mapping[int, bytes]]]) -> None:
-    """Write verified pages of a content that was begun, their presence last; nothing if it is whole."""
-    count = block_count(size)
-    try:
-        held = os.open(place + ".map", os.O_RDWR | os.O_CLOEXEC)
-    except FileNotFoundError:
-        return  # whole already
-    try:
-        data = os.open(place, os.O_WRONLY | os.O_CLOEXEC)
-        try:
-            _write_runs(data, blocks)
-        finally:
-            os.close(data)
-        fcntl.flock(held, fcntl.LOCK_EX)
-        presence = bytearray(os.pread(held, 2 * count, _HEADER.size).ljust(2 * count, b"\0"))
-        for run in _neighbours(blocks):
-            for block in run:
-                (before,) = _PRESENCE.unpack_from(presence, 2 * block)
-                bits = sum(1 << page for page in blocks[block][1])
-                _PRESENCE.pack_into(presence, 2 * block, (before | bits) & page_mask(size, block))
-            hashes = b"".join([blocks[block][0] for block in run])  # of whole blocks but the file's last
-            _write_all(held, hashes, hashes_offset(size) + run[0] * PAGES_A_BLOCK * DIGEST_SIZE)
-            os.pwrite(held, presence[2 * run[0] : 2 * run[-1] + 2], _HEADER.size + 2 * run[0])
-        last = page_mask(size, count - 1)
-        whole = b"\xff\xff" * (count - 1)
-        if presence.startswith(whole) and not ~_PRESENCE.unpack(presence[-2:])[0] & last:
-            os.unlink(place + ".map")  # noqa: PTH108
-    finally:
-        os.close(held)
-
-
-def _write_runs(descriptor: int, blocks: Mapping[int, tuple[bytes, Mapping[int, bytes]]]) -> None:
-    """Write pages, neighbours together."""
-    run: list[bytes] = []
-    first = end = 0
-
-    def write() -> None:
-        written = os.pwritev(descriptor, run, first * PAGE_SIZE) if run else 0
-        if written < sum(map(len, run)):  # the disk is full, or nearly
-            _write_all(descriptor, b"".join(run)[written:], first * PAGE_SIZE + written)
-
-    for block in sorted(blocks):
-        base = block * PAGES_A_BLOCK
-        pages = blocks[block][1]
-        for page in sorted(pages):
-            if base + page != end or len(run) == _PIECES_MAX:
-                write()
-                run = []
-                first = base + page
-            run.append(pages[page])
-            end = base + page + 1
-    write()
-
-
-def _neighbours(blocks: Iterable[int]) -> list[list[int]]:
-    """Return numbers in runs of those that follow each other."""
-    runs: list[list[int]] = []
-    for block in sorted(blocks):
-        if runs and runs[-1][-1] == block - 1:
-            runs[-1].append(block)
-        else:
-            runs.append([block])
-    return runs
-
-
-def _map_of(place: Path) -> Path:
-    return place.with_name(place.name + ".map")
-
-
-def _write_all(descriptor: int, data: bytes | memoryview, offset: int) -> None:
-    view = memoryview(data)
-    while view:
-        written = os.pwrite(descriptor, view, offset)
-        if not written:
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        view = view[written:]
-        offset += written
-
-
-@contextmanager
-def _replaced(place: str) -> Iterator[int]:
-    """Give a descriptor of a new file that takes `place` at the end, or vanishes. Launches do it often."""
-    folder, _, name = place.rpartition("/")
-    scratch = f"{folder}/.{name[:40]}.{os.getpid()}.{next(_serial)}.new"
-    descriptor = os.open(scratch, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    try:
-        try:
-            yield descriptor
-        finally:
-            os.close(descriptor)
-        os.rename(scratch, place)  # noqa: PTH104 - a path is made for none of this
-    except BaseException:
-        _unlink(scratch)
-        raise
-
-
-def _write_whole(place: str, plain: bytes | memoryview) -> None:
-    """Put a file of one block into the cache."""
-    with _replaced(place) as descriptor:
-        _write_all(descriptor, plain, 0)
-    _unlink(place + ".map")
-
-
-def _unlink(place: str) -> None:
-    with suppress(FileNotFoundError):
-        os.unlink(place)  # noqa: PTH108
-
-
-@contextmanager
-def _locked(place: Path, flags: int = os.O_RDWR) -> Iterator[int]:
-    descriptor = os.open(place, flags | os.O_CLOEXEC)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield descriptor
-    finally:
-        os.close(descriptor)
+        if presence.startswith(whole) and not ~PRESENCE.unpack(presence[-2:])[0] & last:
+            map_of(self.place).unlink(missing_ok=True)

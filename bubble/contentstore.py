@@ -9,7 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 
-from bubble.cachefile import CacheFolder, PresenceMap, page_mask
+from bubble.cachefile import CacheFolder
+from bubble.presence import PresenceMap, page_mask
 from bubble.viewimage import Content, ViewImage
 from packageformat.hashing import block_id, block_id_of_pages, digest
 from packageformat.limits import BLOCK_SIZE, DIGEST_SIZE, PAGE_SIZE, PAGES_A_BLOCK

@@ -9,7 +9,8 @@ from pathlib import Path
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bubble.cachefile import CacheFolder, PresenceMap, page_mask
+from bubble.cachefile import CacheFolder
+from bubble.presence import PresenceMap, page_mask
 from packageformat.hashing import digest, page_hashes
 from packageformat.limits import BLOCK_SIZE, PAGE_SIZE
 
