@@ -24,7 +24,7 @@ from samples.demonstration import open_fuse_device
 from samples.lock import locked
 
 SAMPLES = Path(__file__).resolve().parent
-_TRAINED_BY = "3: an ordinary user, rehearsed\n"
+_TRAINED_BY = "4: an ordinary user, rehearsed\n"
 """Lies beside a profile; another text than this one: it is made anew."""
 
 _opened: set[Path] = set()

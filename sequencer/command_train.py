@@ -57,7 +57,9 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         metavar="FILE",
         help="open this one too (again and again)",
     )
-    parser.add_argument("--here-only", action="store_true", help="not in another locale and size of screen")
+    parser.add_argument(
+        "--here-only", action="store_true", help="not in another locale, on another screen, without a network"
+    )
     parser.add_argument(
         "--no-rehearsals", action="store_true", help="not over a line that is not there: order as touched"
     )

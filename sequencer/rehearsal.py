@@ -33,8 +33,8 @@ BYTES_A_SECOND = 11.5e6
 ROUND_TRIP_S = 0.03
 """What a request of its own takes beside a pack, on a line of 20 ms."""
 
-BEGIN_S = 0.06
-"""After the start of a launch: the pack begins to come."""
+HEAD_START_S = 0.2
+"""Before an application reads anything its pack begins to come: while its bubble is composed."""
 
 PIECE_PAGES, PIECE_PAGES_MAX = 32, 512
 """Pages that come together, as a pack's frames do: of the first pieces, and of later ones."""
@@ -133,15 +133,13 @@ class Line:
         }
         self._bubble = profile.bubble_id
         self._began = math.inf
-        self._loop: asyncio.AbstractEventLoop | None = None
         self._go = asyncio.Event()
         self._waited_until = 0.0
         self.asked: dict[Place, int] = {}
         self.round_trips = 0  # requests that were waited for one after the other
 
     async def attend(self, views: ViewServer) -> None:
-        """Feed the views from the moment on when it begins; in the loop that serves them."""
-        self._loop = asyncio.get_running_loop()
+        """Feed the views from the first request on; in the loop that serves them."""
         try:
             await self._go.wait()
             views.expect(self._bubble, [node for nodes in self._nodes for node in nodes])
@@ -159,12 +157,6 @@ class Line:
             for piece in self._pieces:  # nobody waits for what does not come any more
                 piece.arrived.set()
 
-    def begin(self) -> None:
-        """The launch begins now. From any thread."""
-        assert self._loop is not None, "it is attended to by then"
-        self._began = time.monotonic() + BEGIN_S
-        self._loop.call_soon_threadsafe(self._go.set)
-
     async def bring(self, layer: bytes, block: int, pages: int, urgency: int) -> None:
         """Return when pages are in the cache: those that are about to come, then; others after a round trip.
 
@@ -175,6 +167,9 @@ class Line:
         wanted = [page for page in range(PAGES_A_BLOCK) if (pages or -1) >> page & 1]
         turns = [] if place is None else [self._turn.get((*place, page)) for page in wanted]
         began = time.monotonic()
+        if not self._go.is_set():
+            self._began = began - HEAD_START_S
+            self._go.set()
         bits = sum(1 << page for page, turn in zip(wanted, turns, strict=False) if turn)
         piece = max((turn for turn in turns if turn), key=lambda turn: turn.at_s, default=None)
         if place is None or piece is None or (None in turns and pages):

@@ -18,19 +18,18 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from bubble.cachefile import CacheFolder
-from bubble.launch import BubbleSpec, is_running, probe
+from bubble.launch import BubbleSpec, probe
 from bubble.trace import RECORD, VARIABLE, TracedRead, read_trace
 from bubble.viewimage import load
 from packageformat.application import Application
 from packageformat.launchprofile import LaunchProfile, PackageProfiles, decode_profiles, encode_profiles
 from packageformat.movedahead import moved_ahead
-from sequencer.display import Display
 from sequencer.documents import documents_for
 from sequencer.errors import TrainingError
 from sequencer.firsttouch import Contents, RunKind, TracedRun, ViewContents, profile_of
@@ -38,7 +37,8 @@ from sequencer.localsupply import LocalSupplier, supply
 from sequencer.ordinary import Tell, as_ordinary, given_to, ordinary_user
 from sequencer.packagefile import PackageFile
 from sequencer.rehearsal import Line
-from sequencer.trial import WINDOW_S, arguments_of, await_exit, end_bubble, room_in, start_inside, supplied
+from sequencer.trainingrun import POLL_S, Step, remove, shown
+from sequencer.trial import room_in, supplied
 
 IDLE_S = 1.5
 """Seconds without a read after which an application that shows its window has come to rest."""
@@ -46,20 +46,15 @@ IDLE_S = 1.5
 IDLE_MAX_S = 15.0
 """Seconds after the window when a run ends even so."""
 
-CLOSE_S = 5.0
-"""Seconds that an application has to close its window, which lets it write its settings."""
-
-REHEARSALS, ROUND_TRIPS_ENOUGH = 5, 2
-"""Rehearsals at most; one that waits no more often for pages out of turn is the last."""
+REHEARSALS, ROUND_TRIPS_ENOUGH = 6, 2
+"""Rehearsals at most; two that wait no more often for pages out of turn, here and elsewhere, are the last."""
 
 BEHIND_PART = 16
 """One page for so many that lead to the window may come from behind it at a time."""
 
-LOCALE, SIZE = "en_US.UTF-8", (1280, 800)
 ELSEWHERE_LOCALE, ELSEWHERE_SIZE = "de_DE.UTF-8", (1024, 768)
 MEMORY = Path("/dev/shm")  # noqa: S108 - a folder of our own in it
 _OURS = "millstream-train-"
-_POLL_S = 0.1
 
 Say = Callable[[str], None]
 
@@ -72,24 +67,6 @@ class Plan:
     documents: tuple[Path, ...] = ()  # the packager's own, opened besides those that we make
     elsewhere: bool = True
     rehearsals: bool = True  # over a line that is not there
-
-
-@dataclass(frozen=True, slots=True)
-class _Step:
-    name: str
-    kind: RunKind
-    fresh: bool = True  # an empty home and no changes
-    document: Path | None = None
-    locale: str = LOCALE
-    size: tuple[int, int] = SIZE
-
-
-@dataclass(frozen=True, slots=True)
-class _Shown:
-    """A first window: seconds of the monotonic clock."""
-
-    began: float
-    mapped_at: float
 
 
 @dataclass(slots=True)
@@ -239,92 +216,45 @@ class _Trainer:
         profile = profile_of(self._application.id, self._spec.bubble_id, self._contents, ordered)
         return self._rehearsed(profile, runs) if plan.rehearsals else profile
 
-    def _steps(self, plan: Plan) -> Iterator[_Step]:
+    def _steps(self, plan: Plan) -> Iterator[Step]:
         for number in range(plan.first_launches):
-            yield _Step("first launch" if not number else f"first launch {number + 1}", RunKind.FIRST)
-        yield _Step("second launch", RunKind.LATER, fresh=False)
+            yield Step("first launch" if not number else f"first launch {number + 1}", RunKind.FIRST)
+        yield Step("second launch", RunKind.LATER, fresh=False)
         self._documents.mkdir(exist_ok=True)
         for document in documents_for(self._application.mime_types):
             path = self._documents / f"document.{document.suffix}"
             path.write_bytes(document.content())
-            yield _Step(f"opening {document.suffix}", RunKind.LATER, fresh=False, document=path)
+            yield Step(f"opening {document.suffix}", RunKind.LATER, fresh=False, document=path)
         for path in plan.documents:
-            yield _Step(f"opening {path.name[:100]}", RunKind.LATER, fresh=False, document=path.absolute())
+            yield Step(f"opening {path.name[:100]}", RunKind.LATER, fresh=False, document=path.absolute())
         if plan.elsewhere:
             width, height = ELSEWHERE_SIZE
-            yield _Step(
+            yield Step(
                 f"first launch, {ELSEWHERE_LOCALE}, {width} x {height}",
                 RunKind.VARIATION,
                 locale=ELSEWHERE_LOCALE,
                 size=ELSEWHERE_SIZE,
+                network=False,
             )
 
-    def _run(self, step: _Step) -> TracedRun:
+    def _run(self, step: Step) -> TracedRun:
         trace = self._room / "trace"
         trace.unlink(missing_ok=True)
         traced = {"MILLSTREAM_READAHEAD": "0", VARIABLE: str(trace)}
-        with self._shown(step, self._spec, traced, lambda began: self._tell(step, trace, began)) as shown:
-            self._await_idle(step, trace, shown.began)
+
+        def tick(began: float) -> None:
+            self._tell(step, trace, began)
+
+        with shown(self._application, step, self._spec, self._room, traced, tick) as run:
+            self._await_idle(step, trace, run.began)
             reads = list(read_trace(trace.read_bytes()))
         if not reads:
             raise TrainingError(
                 f"{self._application.id} was started and the view was asked for nothing",
                 hint="this is a bug of the view: nothing is traced",
             )
-        began, mapped = int(shown.began * 1e6), int(shown.mapped_at * 1e6)
+        began, mapped = int(run.began * 1e6), int(run.mapped_at * 1e6)
         return TracedRun(step.name, step.kind, began, mapped, tuple(reads))
-
-    @contextmanager
-    def _shown(
-        self,
-        step: _Step,
-        spec: BubbleSpec,
-        environment: Mapping[str, str],
-        tick: Callable[[float], None],
-        begin: Callable[[], None] = lambda: None,
-    ) -> Iterator[_Shown]:
-        """Start the application; the block runs when it shows its window, which is closed behind it.
-
-        Args:
-            step: what to do.
-            spec: its bubble.
-            environment: what comes to the run's own.
-            tick: is told often when it began, until the window.
-            begin: called right before.
-
-        Raises:
-            TrainingError: there is no window.
-        """
-        if step.fresh:
-            _remove(spec.state.parent)
-            _remove(spec.home)
-        spec.state.mkdir(parents=True, exist_ok=True)
-        output = self._room / "output"
-        argv = arguments_of(self._application.command, str(step.document or ""))
-        with Display(*step.size) as display, display.screen() as screen:
-            inside = {**_environment(step.locale, display.environment), **environment}
-            screen.forget()
-            began = time.monotonic()
-            begin()
-            child = start_inside(spec, argv, inside, output, [step.document] if step.document else [])
-            try:
-
-                def has_ended() -> bool:
-                    tick(began)
-                    code = child.poll()
-                    return code is not None and (code != 0 or not is_running(spec.state))
-
-                window = screen.first_window(WINDOW_S, has_ended)
-                if window is None:
-                    raise self._no_window(step, child.poll(), output)
-                yield _Shown(began, window.mapped_at)
-                screen.ask_to_close(window)
-                self._await_end()
-            finally:
-                if child.poll() is None:
-                    child.terminate()
-                    await_exit(child, CLOSE_S)
-                end_bubble(spec, patience=1.0)
 
     def _rehearsed(self, profile: LaunchProfile, runs: Sequence[TracedRun]) -> LaunchProfile:
         """Return a profile whose pages come before they are asked for, as far as rehearsals tell."""
@@ -335,42 +265,44 @@ class _Trainer:
         place = self._spec.cache.with_name("line")
         spec = replace(self._spec, cache=place, supplier=self._spec.supplier.with_name("line"), streamed=True)
         sizes: dict[tuple[bytes, int], float] = {}
+        waited: list[int] = []
         for number in range(REHEARSALS):
-            step = _Step(f"rehearsal {number + 1}", RunKind.FIRST)
-            _remove(place)
+            step = Step(f"rehearsal {number + 1}", RunKind.FIRST)
+            if number % 2 == 0:
+                step = replace(step, locale=ELSEWHERE_LOCALE, size=ELSEWHERE_SIZE, network=False)
+            remove(place)
             cache = CacheFolder(place)
             line = Line(
                 *(profile, image, nodes, CacheFolder(self._spec.cache), cache),
                 *(LocalSupplier(self._files, cache), sizes),
             )
 
-            def tick(began: float, step: _Step = step) -> None:
+            def tick(began: float, step: Step = step) -> None:
                 self._watch.tick(f"{self._application.id}: {step.name}: {time.monotonic() - began:4.1f} s")
 
             try:
                 with (
                     supply(spec.supplier, spec.view_image, line, line.attend),
-                    self._shown(step, spec, {}, tick, line.begin) as shown,
+                    shown(self._application, step, spec, self._room, {}, tick) as run,
                 ):
                     asked, round_trips = dict(line.asked), line.round_trips
             except TrainingError as error:
                 self._watch.say(f"{self._application.id}: {step.name}: left out: {error}")
                 break
-            seconds = shown.mapped_at - shown.began
+            seconds = run.mapped_at - run.began
             self._watch.say(
                 f"{self._application.id}: {step.name}: window after {seconds:.1f} s over 100 Mbit/s, "
                 f"{round_trips} times it waited for a page out of turn"
             )
-            if round_trips <= ROUND_TRIPS_ENOUGH:
+            waited.append(round_trips)
+            if max(waited[-2:]) <= ROUND_TRIPS_ENOUGH and number:
                 break
             moved = moved_ahead(profile, asked, behind=profile.before_window().pages // BEHIND_PART)
-            if moved is None:
-                break
-            profile = moved
-        _remove(place)
+            profile = moved or profile
+        remove(place)
         return profile
 
-    def _await_idle(self, step: _Step, trace: Path, began: float) -> None:
+    def _await_idle(self, step: Step, trace: Path, began: float) -> None:
         """Wait until the application reads nothing any more."""
         end = time.monotonic() + IDLE_MAX_S
         size, since = -1, time.monotonic()
@@ -381,41 +313,12 @@ class _Trainer:
             elif time.monotonic() - since >= IDLE_S:
                 return
             self._tell(step, trace, began)
-            time.sleep(_POLL_S)
+            time.sleep(POLL_S)
 
-    def _await_end(self) -> None:
-        """Wait until an application that was asked to close has gone, for a while."""
-        end = time.monotonic() + CLOSE_S
-        while is_running(self._spec.state) and time.monotonic() < end:
-            time.sleep(_POLL_S)
-
-    def _tell(self, step: _Step, trace: Path, began: float) -> None:
+    def _tell(self, step: Step, trace: Path, began: float) -> None:
         reads = _size(trace) // RECORD.size
         seconds = time.monotonic() - began
         self._watch.tick(f"{self._application.id}: {step.name}: {seconds:4.1f} s, {reads:,} pages")
-
-    def _no_window(self, step: _Step, code: int | None, output: Path) -> TrainingError:
-        try:
-            said = " ".join(output.read_text("utf-8", "replace")[-400:].split())
-        except OSError:
-            said = ""
-        how = f"it ended with {code}" if code is not None else f"it runs, but for {WINDOW_S:.0f} s shows none"
-        return TrainingError(
-            f"{self._application.id} shows no window ({step.name}): {how}{f': {said}' if said else ''}",
-            hint="try 'sequencer verify', correct the recipe, or build with --no-train",
-        )
-
-
-def _environment(locale: str, display: Mapping[str, str]) -> dict[str, str]:
-    """Return what the run's environment is: nothing of the packager's own session."""
-    ours = {
-        name: value
-        for name, value in os.environ.items()
-        if not name.startswith("LC_")
-        and name not in ("LANGUAGE", "WAYLAND_DISPLAY", "DBUS_SESSION_BUS_ADDRESS", "GTK_THEME")
-        and not name.startswith("XDG_CURRENT_")
-    }
-    return {**ours, **display, "LANG": locale}
 
 
 def _pages(read: TracedRead) -> range:
@@ -427,12 +330,3 @@ def _size(trace: Path) -> int:
         return trace.stat().st_size
     except FileNotFoundError:
         return 0
-
-
-def _remove(folder: Path) -> None:
-    """Remove what a bubble left, if anything; an overlay's work folder is closed even to its owner."""
-    if not folder.exists():
-        return
-    for place in folder.glob("*/work/work"):
-        place.chmod(0o700)
-    shutil.rmtree(folder)

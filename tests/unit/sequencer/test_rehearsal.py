@@ -98,13 +98,12 @@ class Ground:
 def slow(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let what takes milliseconds take a second."""
     monkeypatch.setattr(rehearsal, "BYTES_A_SECOND", 30e3)
-    monkeypatch.setattr(rehearsal, "BEGIN_S", 0.0)
+    monkeypatch.setattr(rehearsal, "HEAD_START_S", 0.0)
 
 
 async def at_work(ground: Ground) -> asyncio.Task[None]:
     task = asyncio.create_task(ground.line.attend(ground.views))  # type: ignore[arg-type]
     await asyncio.sleep(0)
-    ground.line.begin()
     return task
 
 
