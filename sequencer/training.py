@@ -5,10 +5,10 @@ What runs, each in a bubble made anew (so that the kernel has no page of it) wit
     first launches       empty home, no changes; the last of them leads: by then the cache is warm
     second launch        the home and the changes that the first one left
     one per document     of each type that the application claims and we can make, and of the packager's own
-    a launch elsewhere   another locale, another size of screen: what users differ in
+    a launch elsewhere   another locale, another size of screen, no network: what users differ in
 
-Then first launches are rehearsed over a line that is not there (`rehearsal`), and pages that were asked for
-before their turn move ahead.
+Then first launches, elsewhere and here in turn, are rehearsed over a line that is not there (`rehearsal`),
+and pages that were asked for before their turn move ahead.
 """
 
 from __future__ import annotations
@@ -214,7 +214,7 @@ class _Trainer:
         first = [run for run in runs if run.kind is RunKind.FIRST]
         ordered = [first[-1], *first[:-1], *(run for run in runs if run.kind is not RunKind.FIRST)]
         profile = profile_of(self._application.id, self._spec.bubble_id, self._contents, ordered)
-        return self._rehearsed(profile, runs) if plan.rehearsals else profile
+        return self._rehearsed(profile, runs, elsewhere=plan.elsewhere) if plan.rehearsals else profile
 
     def _steps(self, plan: Plan) -> Iterator[Step]:
         for number in range(plan.first_launches):
@@ -256,7 +256,9 @@ class _Trainer:
         began, mapped = int(run.began * 1e6), int(run.mapped_at * 1e6)
         return TracedRun(step.name, step.kind, began, mapped, tuple(reads))
 
-    def _rehearsed(self, profile: LaunchProfile, runs: Sequence[TracedRun]) -> LaunchProfile:
+    def _rehearsed(
+        self, profile: LaunchProfile, runs: Sequence[TracedRun], *, elsewhere: bool
+    ) -> LaunchProfile:
         """Return a profile whose pages come before they are asked for, as far as rehearsals tell."""
         nodes: dict[bytes, list[int]] = {}
         for node in dict.fromkeys(read.content for run in runs for read in run.reads):
@@ -266,9 +268,11 @@ class _Trainer:
         spec = replace(self._spec, cache=place, supplier=self._spec.supplier.with_name("line"), streamed=True)
         sizes: dict[tuple[bytes, int], float] = {}
         waited: list[int] = []
+        # What only a launch elsewhere touches, another language's files, stays: launches here do without.
+        shared = {touch.content for touch in profile.touches[: profile.window_touches]}
         for number in range(REHEARSALS):
             step = Step(f"rehearsal {number + 1}", RunKind.FIRST)
-            if number % 2 == 0:
+            if elsewhere and number % 2 == 0:
                 step = replace(step, locale=ELSEWHERE_LOCALE, size=ELSEWHERE_SIZE, network=False)
             remove(place)
             cache = CacheFolder(place)
@@ -285,7 +289,8 @@ class _Trainer:
                     supply(spec.supplier, spec.view_image, line, line.attend),
                     shown(self._application, step, spec, self._room, {}, tick) as run,
                 ):
-                    asked, round_trips = dict(line.asked), line.round_trips
+                    asked = dict(line.asked)  # at once: it is still being added to
+                    round_trips = line.round_trips
             except TrainingError as error:
                 self._watch.say(f"{self._application.id}: {step.name}: left out: {error}")
                 break
@@ -294,11 +299,12 @@ class _Trainer:
                 f"{self._application.id}: {step.name}: window after {seconds:.1f} s over 100 Mbit/s, "
                 f"{round_trips} times it waited for a page out of turn"
             )
-            waited.append(round_trips)
-            if max(waited[-2:]) <= ROUND_TRIPS_ENOUGH and number:
-                break
-            moved = moved_ahead(profile, asked, behind=profile.before_window().pages // BEHIND_PART)
+            own = {place: come for place, come in asked.items() if place[0] in shared}
+            moved = moved_ahead(profile, own, behind=profile.before_window().pages // BEHIND_PART)
             profile = moved or profile
+            waited.append(round_trips if moved else 0)
+            if number and max(waited[-2:]) <= ROUND_TRIPS_ENOUGH:
+                break
         remove(place)
         return profile
 
