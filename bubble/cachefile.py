@@ -110,6 +110,8 @@ class CacheFolder:
         if count == 1 and len(blocks[0][1]) == page_mask(size, 0).bit_length():
             pages = blocks[0][1]
             plain = b"".join([pages[page] for page in sorted(pages)])
+            if len(plain) != size:
+                raise ValueError(f"{place} has {size} bytes, not {len(plain)}")
             try:
                 write_whole(place, plain)
             except FileNotFoundError:
@@ -241,9 +243,6 @@ class CacheFile:
         Raises:
             OSError: as `write_block`.
         """
-        for block, (hashes, _) in blocks.items():
-            if len(hashes) != page_mask(self.size, block).bit_length() * DIGEST_SIZE:
-                raise ValueError(f"block {block} of {self.place.name} has another number of pages")
         if self.blocks == 1:
             _, pages = blocks[0]
             if len(pages) == page_mask(self.size, 0).bit_length():

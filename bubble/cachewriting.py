@@ -49,6 +49,9 @@ def _opened(place: Path) -> Iterator[int]:
 def store_pages(place: str, size: int, blocks: Mapping[int, tuple[bytes, Mapping[int, bytes]]]) -> None:
     """Write verified pages of a content that was begun, their presence last; nothing if it is whole."""
     count = block_count(size)
+    for block, (hashes, _) in blocks.items():
+        if len(hashes) != page_mask(size, block).bit_length() * DIGEST_SIZE:
+            raise ValueError(f"block {block} of {place} has another number of pages")
     try:
         held = os.open(place + ".map", os.O_RDWR | os.O_CLOEXEC)
     except FileNotFoundError:
@@ -72,7 +75,7 @@ def store_pages(place: str, size: int, blocks: Mapping[int, tuple[bytes, Mapping
         last = page_mask(size, count - 1)
         whole = b"\xff\xff" * (count - 1)
         if presence.startswith(whole) and not ~PRESENCE.unpack(presence[-2:])[0] & last:
-            os.unlink(place + ".map")  # noqa: PTH108
+            _unlink(place + ".map")  # unless another writer was as far at the same time
     finally:
         os.close(held)
 

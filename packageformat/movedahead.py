@@ -5,7 +5,7 @@ threads and processes of an application are held up differently: one that needs 
 that need many, and asks for pages of which the pack's turn is far away, one after the other, a round trip
 each. There are few of them. Put where they were asked for they would be late again: a thread that is spared
 its waits is there sooner, and meets the next page that is not. So they come long before (`SOONER`), which
-costs nobody anything, and what is met then is told by the next launches (tests/bench/RESULTS.md, 2026-11-29:
+costs next to nothing, and what is met then is told by the next launches (tests/bench/RESULTS.md, 2026-11-29:
 firefox 16 such waits, then 12, 14, 8 and 3).
 """
 
@@ -15,11 +15,11 @@ from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
-from itertools import accumulate
+from itertools import accumulate, islice
 
 from packageformat.launchprofile import LaunchProfile, Touch, touches_of
 from packageformat.limits import PROFILE_TOUCHES_MAX
-from packageformat.profileorder import in_due_time
+from packageformat.profileorder import in_due_time, is_of_chance
 
 SOONER = 2
 """A page comes where one part in so many had come of what had come when it was asked for."""
@@ -27,6 +27,9 @@ SOONER = 2
 NEAR = 10
 """Thousandths: a page stays that comes no later than that after the middle between its place and when it was
 asked for. Orders are built anew only for what is worth it."""
+
+MOVED_MAX = 1024
+"""Pages that are looked at: launches ask for some dozens."""
 
 WINDOW = 1000
 """Thousandths of all that leads to the first window."""
@@ -47,24 +50,28 @@ def moved_ahead(profile: LaunchProfile, asked: Mapping[Place, int], *, behind: i
     ordered = in_due_time(profile)  # as packs are built
     pages = max(1, ordered.before_window().pages)
     due = _due(ordered)
-    # Others that move push a page back, and so does what is put in due time: nothing moves for that.
-    shift = len(asked) + pages - profile.before_window().pages
+    window = {place for touch in profile.touches[: profile.window_touches] for place in _pages(touch)}
+    is_regional = is_of_chance(profile)
+    known = dict(islice(((place, come) for place, come in asked.items() if place in due), MOVED_MAX))
+    # Others that move, or have moved before, push a page back, and so does what is put in due time: nothing
+    # moves for that. Otherwise packs would be built anew for ever.
+    shift = len(known) + pages - len(window)
     near = NEAR + WINDOW * shift // pages
     touches = (PROFILE_TOUCHES_MAX - len(profile.touches)) // 2  # a page taken out of a touch leaves two
     wanted: dict[Place, int] = {}
-    for place, come in asked.items():
+    for place, come in known.items():
         at = come // SOONER
         if len(wanted) >= touches:
             break
-        if due.get(place, 0) <= (at + come) // 2 + near:
+        if due[place] <= (at + come) // 2 + near:
             continue
-        if due[place] > WINDOW:
-            if behind <= 0:
+        if place not in window:
+            if behind <= 0 or is_regional(*place):
                 continue
             behind -= 1
         wanted[place] = at
     moved = _moved(profile, wanted)
-    return moved if moved.touches != profile.touches else None
+    return moved if in_due_time(moved).touches != ordered.touches else None
 
 
 def _due(ordered: LaunchProfile) -> dict[Place, int]:

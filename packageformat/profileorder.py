@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from itertools import accumulate
 
@@ -70,6 +70,13 @@ def in_due_time(profile: LaunchProfile) -> LaunchProfile:
         (merged if near or region in chance or region in tables else behind).append(touch)
     merged = _at_once(merged, tables)
     return replace(profile, touches=(*merged, *behind), window_touches=len(merged))
+
+
+def is_of_chance(profile: LaunchProfile) -> Callable[[int, int], bool]:
+    """Return what tells whether a page (content, number there) comes with a region, and not by itself."""
+    chance = _regions_of_chance(profile)
+    regions = chance.keys() | _tables(profile, chance).keys()
+    return lambda content, page: (content, page // REGION_PAGES) in regions
 
 
 def _tables(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable, Coroutine, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from bubble.cachefile import CacheFolder
@@ -25,7 +25,7 @@ class LocalSupplier:
     def __init__(self, files: Sequence[PackageFile], cache: CacheFolder) -> None:
         self._files = {file.package.version_id: file for file in files}
         self._cache = cache
-        self._writing = threading.Lock()  # two makers of one cache file would undo each other's
+        self.writing = threading.Lock()  # two makers of one cache file would undo each other's: held by all
         self.brought = 0  # blocks asked for and brought
         self.stored_bytes = 0  # of the frames that were read for them
 
@@ -63,7 +63,7 @@ class LocalSupplier:
     def _write(self, file: PackageFile, block: int, plain: bytes) -> None:
         package = file.package
         entry, offset = package.tree.block_place(block)
-        with self._writing:
+        with self.writing:
             cached = self._cache.create(package.content_id(entry), package.tree.sizes[entry])
             if not cached.has_block(offset // BLOCK_SIZE):
                 cached.write_block(offset // BLOCK_SIZE, plain)
@@ -93,6 +93,7 @@ def supply(
 
     Raises:
         OSError: the socket cannot be made.
+        Exception: at the end of the block, if that did not raise: what ended the service before.
     """
     ready: list[BaseException | None] = []
     listening = threading.Event()
@@ -130,6 +131,8 @@ def supply(
             raise ready[0]
         yield
     finally:
-        if not loop.is_closed():
+        with suppress(RuntimeError):  # it has ended by itself
             loop.call_soon_threadsafe(stop.set)
         thread.join()
+    if ready[-1] is not None:
+        raise ready[-1]

@@ -228,6 +228,7 @@ class Line:
         for (number, block), bits in pages.items():
             found = self._pages(number, block, bits)
             by_file.setdefault(number, {})[block] = self._hashes[number, block], found
-        for number, blocks in by_file.items():
-            content = self._contents[number]
-            self._cache.write_pages(content.content_id, content.size, blocks)
+        with self._besides.writing:
+            for number, blocks in by_file.items():
+                content = self._contents[number]
+                self._cache.write_pages(content.content_id, content.size, blocks)

@@ -28,6 +28,7 @@ from bubble.launch import BubbleSpec, probe
 from bubble.trace import RECORD, VARIABLE, TracedRead, read_trace
 from bubble.viewimage import load
 from packageformat.application import Application
+from packageformat.errors import MillstreamError
 from packageformat.launchprofile import LaunchProfile, PackageProfiles, decode_profiles, encode_profiles
 from packageformat.movedahead import moved_ahead
 from sequencer.documents import documents_for
@@ -154,7 +155,7 @@ def _memory(files: Sequence[PackageFile], room: Path) -> Iterator[Path]:
     """
     plain_bytes = sum(file.package.manifest.plain_bytes for file in files)
     try:
-        if shutil.disk_usage(MEMORY).free < 2 * plain_bytes:
+        if shutil.disk_usage(MEMORY).free < 3 * plain_bytes:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))  # noqa: TRY301 - as if there were no such place
         for left in MEMORY.glob(f"{_OURS}*"):
             if left.stat().st_uid == os.getuid() and not Path(f"/proc/{left.name.split('-')[2]}").exists():
@@ -270,6 +271,7 @@ class _Trainer:
         waited: list[int] = []
         # What only a launch elsewhere touches, another language's files, stays: launches here do without.
         shared = {touch.content for touch in profile.touches[: profile.window_touches]}
+        elsewhere = elsewhere and any(run.kind is RunKind.VARIATION for run in runs)
         for number in range(REHEARSALS):
             step = Step(f"rehearsal {number + 1}", RunKind.FIRST)
             if elsewhere and number % 2 == 0:
@@ -291,9 +293,12 @@ class _Trainer:
                 ):
                     asked = dict(line.asked)  # at once: it is still being added to
                     round_trips = line.round_trips
-            except TrainingError as error:
+            except (MillstreamError, OSError, ExceptionGroup) as error:  # the profile is good without, too
                 self._watch.say(f"{self._application.id}: {step.name}: left out: {error}")
-                break
+                if step.network:
+                    break
+                elsewhere = False  # it may need a network
+                continue
             seconds = run.mapped_at - run.began
             self._watch.say(
                 f"{self._application.id}: {step.name}: window after {seconds:.1f} s over 100 Mbit/s, "
@@ -303,7 +308,7 @@ class _Trainer:
             moved = moved_ahead(profile, own, behind=profile.before_window().pages // BEHIND_PART)
             profile = moved or profile
             waited.append(round_trips if moved else 0)
-            if number and max(waited[-2:]) <= ROUND_TRIPS_ENOUGH:
+            if len(waited) > 1 and max(waited[-2:]) <= ROUND_TRIPS_ENOUGH:
                 break
         remove(place)
         return profile

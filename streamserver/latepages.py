@@ -30,9 +30,6 @@ from streamserver.missedpages import (
 RUNS_MAX = 1024
 """Runs of pages in one report, and in what is kept of one account."""
 
-MOVED_MAX = 1024
-"""Pages that move at once: a launch has some dozens of them."""
-
 _RUN = struct.Struct("<32sIIH")
 
 Page = tuple[bytes, int]
@@ -104,9 +101,10 @@ def moved_up(
     numbers = {content.content_id: number for number, content in enumerate(holding.contents)}
     asked: dict[tuple[int, int], int] = {}
     for page, moments in sorted(told.items(), key=lambda item: -len(item[1])):  # stable: then as told
-        if len(asked) == MOVED_MAX or not is_enough(len(moments), len(reports)):
+        if not is_enough(len(moments), len(reports)):
             break
-        asked[numbers.get(page[0], -1), page[1]] = median_low(moments)
+        if page[0] in numbers:
+            asked[numbers[page[0]], page[1]] = median_low(moments)
     window = trained.before_window().pages
     return moved_ahead(
         holding, asked, behind=window // GROWTH_PART - (holding.before_window().pages - window)

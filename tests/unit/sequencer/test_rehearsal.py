@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -64,6 +65,7 @@ class Besides:
 
     def __init__(self) -> None:
         self.brought: list[int] = []
+        self.writing = threading.Lock()
 
     async def bring(self, layer: bytes, block: int, pages: int, urgency: int) -> None:
         self.brought.append(block)

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from packageformat.errors import FormatError
 from packageformat.launchprofile import LaunchProfile, ProfileContent, ProfileRun, Touch
 from packageformat.limits import PAGE_SIZE
+from packageformat.movedahead import MOVED_MAX
 from streamserver.latepages import (
-    MOVED_MAX,
     RUNS_MAX,
     LateRun,
     check_late,
@@ -169,12 +169,62 @@ def test_endless_reports_are_cut_or_refused() -> None:
         decode_late(b"x")
 
 
-@given(st.lists(reports, min_size=2, max_size=4))
+LARGE = LaunchProfile(
+    application="editor",
+    bubble_id=bytes(32),
+    runs=(ProfileRun("first launch", 3000), ProfileRun("elsewhere", 4000)),
+    contents=(
+        ProfileContent(IDS[0], 4096 * PAGE_SIZE, b"usr/lib/large"),
+        ProfileContent(IDS[1], 60 * PAGE_SIZE, b"usr/lib/small"),
+        ProfileContent(IDS[2], 900 * PAGE_SIZE, b"usr/share/data"),
+    ),
+    touches=(
+        *(Touch(0, 16 * number, 12, 5 * number, 0) for number in range(200)),
+        *(Touch(2, 4 * number, 3, 1000 + 9 * number, 0) for number in range(200)),
+        Touch(1, 0, 40, 2900, 0),
+        Touch(0, 3500, 200, 3020, 0),
+        Touch(1, 44, 6, 10, 1),
+        *(Touch(0, 16 * number + 13, 2, 11 * number, 1) for number in range(0, 200, 3)),
+        Touch(0, 3800, 100, 3500, 1),
+    ),
+    window_touches=401,
+)
+"""With pages that are put in due time, regions of chance, and more behind the window."""
+
+everywhere = st.lists(
+    st.builds(
+        LateRun,
+        st.builds(MissedRun, st.sampled_from(IDS[:3]), st.integers(0, 4000), st.integers(1, 60)),
+        st.integers(0, 1000),
+    ),
+    max_size=30,
+)
+
+
+@given(st.lists(everywhere, min_size=1, max_size=3))
 def test_what_is_told_again_and_again_moves_a_few_times_and_then_no_more(told: list[list[LateRun]]) -> None:
-    holding: LaunchProfile | None = TRAINED
+    holding: LaunchProfile = LARGE
+    trained = LARGE.before_window().pages
     for _ in range(10):
-        assert holding is not None
-        holding = moved(*told, *told, holding=holding)
-        if holding is None:
+        found = moved_up(LARGE, holding, [*told, *told])
+        if found is None:
             return
+        assert sorted(pages_of(found)) == sorted(pages_of(LARGE))
+        assert found.before_window().pages <= trained + trained // GROWTH_PART
+        holding = found
     raise AssertionError("packs would be built anew for ever")
+
+
+def test_pages_that_no_profile_has_take_nobodys_place() -> None:
+    made_up = [late(3, number, 1, 0) for number in range(MOVED_MAX // 2)]
+    page = 16 * 199 + 3
+    true = [late(0, page, 1, 100)]
+    found = moved_up(LARGE, LARGE, [[*made_up, *true], [*made_up, *true]])
+    assert found is not None
+    assert pages_of(found).index((0, page)) < pages_of(LARGE).index((0, page)) // 4
+
+
+def test_a_page_of_a_region_that_comes_as_a_whole_stays_with_it() -> None:
+    told = [late(0, 13, 1, 0), late(0, 3820, 1, 0)]
+    found = moved_up(LARGE, LARGE, [told, told])
+    assert found is None or (0, 13) not in pages_of(found.before_window())
