@@ -47,7 +47,7 @@ IDLE_S = 1.5
 IDLE_MAX_S = 15.0
 """Seconds after the window when a run ends even so."""
 
-REHEARSALS, ROUND_TRIPS_ENOUGH = 6, 2
+REHEARSALS, ROUND_TRIPS_ENOUGH = 4, 2
 """Rehearsals at most; two that wait no more often for pages out of turn, here and elsewhere, are the last."""
 
 BEHIND_PART = 16
