@@ -23,7 +23,7 @@ import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from bubble.cachewriting import begin, locked, replaced, store_pages, write_all, write_whole
+from bubble.cachewriting import begin, check_hashes, locked, replaced, store_pages, write_all, write_whole
 from bubble.presence import (
     HEADER,
     MAGIC,
@@ -246,6 +246,7 @@ class CacheFile:
         if self.blocks == 1:
             _, pages = blocks[0]
             if len(pages) == page_mask(self.size, 0).bit_length():
+                check_hashes(str(self.place), self.size, blocks)
                 self.write_block(0, b"".join(pages[page] for page in sorted(pages)))
                 return
             if not self._exists():

@@ -46,12 +46,17 @@ def _opened(place: Path) -> Iterator[int]:
         os.close(descriptor)
 
 
-def store_pages(place: str, size: int, blocks: Mapping[int, tuple[bytes, Mapping[int, bytes]]]) -> None:
-    """Write verified pages of a content that was begun, their presence last; nothing if it is whole."""
-    count = block_count(size)
+def check_hashes(place: str, size: int, blocks: Mapping[int, tuple[bytes, Mapping[int, bytes]]]) -> None:
+    """Raise ValueError unless each block comes with the hashes of all its pages."""
     for block, (hashes, _) in blocks.items():
         if len(hashes) != page_mask(size, block).bit_length() * DIGEST_SIZE:
             raise ValueError(f"block {block} of {place} has another number of pages")
+
+
+def store_pages(place: str, size: int, blocks: Mapping[int, tuple[bytes, Mapping[int, bytes]]]) -> None:
+    """Write verified pages of a content that was begun, their presence last; nothing if it is whole."""
+    count = block_count(size)
+    check_hashes(place, size, blocks)
     try:
         held = os.open(place + ".map", os.O_RDWR | os.O_CLOEXEC)
     except FileNotFoundError:

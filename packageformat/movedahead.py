@@ -49,7 +49,7 @@ def moved_ahead(profile: LaunchProfile, asked: Mapping[Place, int], *, behind: i
     """
     ordered = in_due_time(profile)  # as packs are built
     pages = max(1, ordered.before_window().pages)
-    due = _due(ordered)
+    due = _due(ordered, pages)
     window = {place for touch in profile.touches[: profile.window_touches] for place in _pages(touch)}
     is_regional = is_of_chance(profile)
     known = dict(islice(((place, come) for place, come in asked.items() if place in due), MOVED_MAX))
@@ -70,13 +70,14 @@ def moved_ahead(profile: LaunchProfile, asked: Mapping[Place, int], *, behind: i
                 continue
             behind -= 1
         wanted[place] = at
+    if not wanted:
+        return None
     moved = _moved(profile, wanted)
     return moved if in_due_time(moved).touches != ordered.touches else None
 
 
-def _due(ordered: LaunchProfile) -> dict[Place, int]:
+def _due(ordered: LaunchProfile, pages: int) -> dict[Place, int]:
     """Return when the pages of a pack come, in thousandths of what leads to the window; more: behind it."""
-    pages = max(1, ordered.before_window().pages)
     found: dict[Place, int] = {}
     for number, touch in enumerate(ordered.touches):
         for place in _pages(touch):
