@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +29,7 @@ from appclient.layer import Layer
 from appclient.session import Origin, Session
 from appclient.statistics import Tally
 from appclient.storedfile import store, store_json, stored, stored_json
+from appclient.together import together
 from bubble import viewimage
 from bubble.cachefile import CacheFolder
 from bubble.composition import compose
@@ -36,7 +37,7 @@ from bubble.layerimage import load_layer
 from bubble.layerwriter import encode_layer, layer_of_tree
 from bubble.spec import BubbleSpec
 from bubble.viewimage import decode_view
-from packageformat.errors import FormatError, MillstreamError
+from packageformat.errors import FormatError
 from packageformat.layout import RoughLayout
 from packageformat.limits import PUBLIC_KEY_SIZE
 from packageformat.package import front_extent
@@ -218,7 +219,7 @@ class Bubbles:
             fronts = Fronts({version: _front(origins[version]) for version in missing})
             tell(f"fetching {fronts.size / 1e6:.1f} MB of tables of contents")
             found(origins, fresh, fronts)
-            await _all(self.layer_of(version, origins[version], fronts) for version in missing)
+            await together(self.layer_of(version, origins[version], fronts) for version in missing)
             tally.bytes_received += fronts.size
             tally.requests += 1
         layers = {version: await self.layer_of(version, None) for version in published.stack}
@@ -396,19 +397,3 @@ def _is_whole(image: Path) -> bool:
     except OSError as error:
         raise storage_error("reading", image, error) from error
     return True
-
-
-async def _all(works: Iterable[Coroutine[object, object, object]]) -> None:
-    """Do all at once; the first failure ends the others."""
-    try:
-        async with asyncio.TaskGroup() as tasks:
-            for work in works:
-                tasks.create_task(work)
-    except ExceptionGroup as group:
-        ours = group.subgroup(MillstreamError)
-        if ours is None:
-            raise
-        first: BaseException = ours
-        while isinstance(first, BaseExceptionGroup):
-            first = first.exceptions[0]
-        raise first from group

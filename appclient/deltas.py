@@ -12,7 +12,7 @@ out has the id that the new version's manifest vouches for.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from appclient.layer import Layer
@@ -90,16 +90,17 @@ class Update:
         frames: dict[int, bool] = {}  # whether the cache has what it needs
         left: list[int] = []
         plain: dict[int, int] = {}
+        here, old_here = self._new.look_here(), self._old.look_here()
         for block in dict.fromkeys(blocks):
-            if self._new.has_block(block):
+            if here(block) == _all_pages(self._new, block):
                 continue
-            old_block = self._copy_of(block)
+            old_block = self._copy_of(block, old_here)
             if old_block is not None:
                 copies.append((block, old_block))
                 continue
             frame = self.delta.frame_of(self._first[self._new.package.block_id(block)])
             if frame is not None and frame not in frames:
-                frames[frame] = self.has_region(frame)
+                frames[frame] = self.has_region(frame, old_here)
             if frame is None or not frames[frame]:
                 left.append(block)
                 continue
@@ -118,12 +119,17 @@ class Update:
                 return plain
         return None
 
-    def has_region(self, frame: int) -> bool:
-        """Return whether the cache has all old pages that a frame is written against."""
+    def has_region(self, frame: int, old_here: Callable[[int], int]) -> bool:
+        """Return whether the cache has all old pages that a frame is written against.
+
+        Args:
+            frame: its number.
+            old_here: the old layer's `look_here`.
+        """
         for extent in self.delta.directory.frames[frame].old_pages:
             for block, start, end in self._pages.parts(extent):
                 pages = range(start // PAGE_SIZE, -(-end // PAGE_SIZE))
-                if not self._old.has_pages(block, sum(1 << page for page in pages)):
+                if sum(1 << page for page in pages) & ~old_here(block):
                     return False
         return True
 
@@ -162,11 +168,15 @@ class Update:
             return None
         return unpack_delta_frame(one, self._new.tree, self._new.package.block_id, stored, region)
 
-    def _copy_of(self, block: int) -> int | None:
+    def _copy_of(self, block: int, old_here: Callable[[int], int]) -> int | None:
         for old_block in self._old_blocks.get(self._new.package.block_id(block), ()):
-            if self._old.has_block(old_block):
+            if old_here(old_block) == _all_pages(self._old, old_block):
                 return old_block
         return None
+
+
+def _all_pages(layer: Layer, block: int) -> int:
+    return (1 << -(-layer.tree.block_size(block) // PAGE_SIZE)) - 1
 
 
 def _span(inside: Sequence[tuple[int, int, int]]) -> Span:

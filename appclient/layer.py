@@ -5,7 +5,7 @@ The event loop asks what is there; one thread unpacks and writes. They share not
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from functools import lru_cache
 
 from appclient.heads import Head
@@ -115,6 +115,19 @@ class Layer:
         if not pages:
             return self.has_block(block)
         return not pages & ~self.pages_here(block)
+
+    def look_here(self) -> Callable[[int], int]:
+        """Return `pages_here` for who asks of many blocks at one moment: each file is looked at once."""
+        known: dict[int, list[int]] = {}
+
+        def pages_here(block: int) -> int:
+            entry, number, count = self.file_of(block)
+            if entry not in known:
+                file = self._open(entry)
+                known[entry] = [0] * count if file is None else file.pages_of_all()
+            return known[entry][number]
+
+        return pages_here
 
     def has_block(self, block: int) -> bool:
         """Return whether a block is in the cache."""

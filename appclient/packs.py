@@ -41,6 +41,7 @@ from appclient.packwork import (
 )
 from appclient.session import Origin
 from appclient.statistics import Tally
+from appclient.together import together
 from appclient.updating import Updates
 from packageformat.errors import MillstreamError
 from packageformat.launchpack import (
@@ -215,10 +216,12 @@ class LaunchPacks:
             task.add_done_callback(lambda _: self._end(pack))
 
     async def expect(self, bubble: bytes, version: bytes, block: int, pages: int) -> bool:
-        """Wait for pages that a pack is about to bring; return whether one has brought them.
+        """Wait for pages that a pack, or an update, is about to bring; return whether one has brought them.
 
         Returns at once with False if none will, or not soon: then they are worth a request of their own.
         """
+        if await self._updates.expect(version, block):
+            return True
         for (of, _), pack in tuple(self._packs.items()):
             if of != bubble:
                 continue
@@ -391,15 +394,7 @@ class LaunchPacks:
             async with queue, door.parts([part]) as content:  # over lanes, from far away
                 await self._receive(pack, door, content, run)
 
-        try:
-            async with asyncio.TaskGroup() as tasks:
-                for run in runs:
-                    tasks.create_task(fetch(run))
-        except ExceptionGroup as group:
-            first: BaseException = group
-            while isinstance(first, BaseExceptionGroup):
-                first = first.exceptions[0]
-            raise first from group
+        await together(fetch(run) for run in runs)
 
     async def _settle_frames_here(self, pack: Pack) -> None:
         loop = asyncio.get_running_loop()
@@ -440,6 +435,8 @@ class LaunchPacks:
         loop = asyncio.get_running_loop()
         decoding = loop.run_in_executor(self._writer, reader.feed, head)  # while the outlines come
         pack.layers = tuple(await layers_of())
+        for layer in pack.layers:
+            self._updates.prepare(layer.version, pack.tally)
         await decoding
         unnamed = await loop.run_in_executor(self._writer, learn, reader, pack)
         for version in unnamed:

@@ -66,14 +66,11 @@ class Pack:
 def frames_here(pack: Pack) -> list[int]:
     """Return the frames of which every page is in the cache."""
     assert pack.reader is not None and pack.reader.directory is not None
-    known: dict[tuple[int, int], int] = {}
+    looks = [layer.look_here() for layer in pack.layers]
     here = []
     for number in pack.missing:
         for extent in pack.reader.directory.frames[number].extents:
-            key = (extent.layer, extent.block)
-            if key not in known:
-                known[key] = pack.layers[extent.layer].pages_here(extent.block)
-            if (((1 << extent.pages) - 1) << extent.first_page) & ~known[key]:
+            if (((1 << extent.pages) - 1) << extent.first_page) & ~looks[extent.layer](extent.block):
                 break
         else:
             here.append(number)

@@ -1,28 +1,44 @@
 """Blocks of a new version from what the cache holds of an old one: copies, and the frames of a delta.
 
-The choosing and decoding is in `deltas`, without network; here are the requests and the writes. Whatever goes
-wrong costs only what was tried: the package, or its launch pack, has every block.
+The choosing and decoding is in `deltas`, without network; here are the requests and the writes. The frames
+that a launch needs are small and many: they come in a few streams, in the order of their use, and a fault for
+one of them waits for it. Whatever goes wrong costs only what was tried: the package, or its launch pack, has
+every block.
+
+Invariants (the loop runs one step at a time; a step ends at an await):
+
+- a version has at most one flow, from `bring` until that ends, however it ends; then nobody waits for it.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import Executor
 
-from appclient.deltas import FIRST_BYTES, PREAMBLE_SIZE, Order, Update, delta_head_size
+from appclient.deltas import FIRST_BYTES, PREAMBLE_SIZE, Order, Span, Update, delta_head_size
 from appclient.door import CapabilityExpiredError, Door
+from appclient.lanes import Part
 from appclient.layer import Layer
 from appclient.session import DeltaReference, Origin
 from appclient.statistics import Tally
+from appclient.together import together
+from appclient.updateflow import Flow
 from packageformat.errors import MillstreamError
 
 _log = logging.getLogger(__name__)
 
 _KEPT = 2
 """Deltas whose directories stay in memory."""
+
+SPANS_MAX = 24
+"""Of one stream (streamserver/PROTOCOL.md, *Objects*)."""
+
+_STREAMS = 3
+"""At once: the next one's first bytes are here when the last one's end."""
 
 Told = Callable[[Sequence[int]], None]
 """Told of blocks that are in the cache now."""
@@ -51,12 +67,24 @@ class Updates:
         self._origin_of = origin_of
         self._door = door
         self._writer = writer
-        self._known: OrderedDict[bytes, Update] = OrderedDict()  # by the digest of the delta
+        self._known: OrderedDict[bytes, asyncio.Task[Update]] = OrderedDict()  # by the digest of the delta
+        self._flows: dict[bytes, Flow] = {}  # by version
 
     def has_delta(self, version: bytes) -> bool:
         """Return whether the server has told of a delta to this version from one that is here."""
         origin = self._origin_of(version)
         return origin is not None and bool(origin.deltas)
+
+    def prepare(self, version: bytes, tally: Tally) -> None:
+        """Begin to fetch what says what the first delta to a version gives: `bring` is going to ask."""
+        origin = self._origin_of(version)
+        for reference in origin.deltas[:1] if origin is not None else ():
+            self._learn(reference, version, tally)
+
+    async def expect(self, version: bytes, block: int) -> bool:
+        """Wait for a block that a delta or an old version is about to give; return whether one has."""
+        flow = self._flows.get(version)
+        return flow is not None and await flow.expect(block)
 
     async def bring(self, version: bytes, blocks: Sequence[int], tally: Tally, told: Told) -> bool:
         """Bring those of `blocks` that an old version and a delta give, first wanted first.
@@ -71,37 +99,63 @@ class Updates:
             Whether anything came. What did not come is to be had from the package, or its launch pack.
         """
         origin = self._origin_of(version)
-        came = False
-        for reference in origin.deltas if origin is not None else ():
-            try:
-                update = await self._update(reference, version, tally)
-                came |= await self._apply(update, reference, blocks, tally, told, version)
-            except CapabilityExpiredError:
-                _log.info("the address of a delta is too old: the package has the blocks")
-            except (MillstreamError, OSError) as error:
-                _log.warning("a delta is of no use: %s", error)
-            else:
-                break
-        return came
+        if version in self._flows:
+            return False  # of another bubble's launch, which brings it for both
+        flow = self._flows[version] = Flow(asyncio.get_running_loop().create_future())
 
-    async def _update(self, reference: DeltaReference, version: bytes, tally: Tally) -> Update:
+        def came(some: Sequence[int]) -> None:
+            flow.take(some)
+            told(some)
+
+        try:
+            for reference in origin.deltas if origin is not None else ():
+                try:
+                    update = await asyncio.shield(self._learn(reference, version, tally))
+                    await self._apply(update, reference, blocks, tally, flow, came, version)
+                except CapabilityExpiredError:
+                    _log.info("the address of a delta is too old: the package has the blocks")
+                except (MillstreamError, OSError) as error:
+                    _log.warning("a delta is of no use: %s", error)
+                else:
+                    break
+        finally:
+            del self._flows[version]
+            flow.end()
+        return bool(flow.came)
+
+    def _learn(self, reference: DeltaReference, version: bytes, tally: Tally) -> asyncio.Task[Update]:
+        """Return what fetches the head of a delta, or has."""
         known = self._known.get(reference.digest)
-        if known is not None:
-            self._known.move_to_end(reference.digest)
-            return known
+        if known is None:
+            known = asyncio.get_running_loop().create_task(self._read(reference, version, tally))
+            known.add_done_callback(lambda task: self._forget_failed(reference.digest, task))
+            self._known[reference.digest] = known
+        self._known.move_to_end(reference.digest)
+        while len(self._known) > _KEPT:
+            self._known.popitem(last=False)
+        return known
+
+    def _forget_failed(self, digest: bytes, task: asyncio.Task[Update]) -> None:
+        if (task.cancelled() or task.exception() is not None) and self._known.get(digest) is task:
+            del self._known[digest]
+
+    async def _read(self, reference: DeltaReference, version: bytes, tally: Tally) -> Update:
+        fetching = asyncio.ensure_future(self._fetch_head(reference, tally))
+        try:
+            old, new = await self._complete(reference.old_version), await self._complete(version)
+            head = await fetching
+        finally:
+            fetching.cancel()
+        return await asyncio.get_running_loop().run_in_executor(self._writer, Update.read, head, old, new)
+
+    async def _fetch_head(self, reference: DeltaReference, tally: Tally) -> bytes:
         door = self._door()
-        old, new = await self._complete(reference.old_version), await self._complete(version)
         first = min(FIRST_BYTES, reference.size)
         head = await _part(door, reference.path, 0, first, tally)
         size = delta_head_size(head[:PREAMBLE_SIZE])
         if size > first:
             head += await _part(door, reference.path, first, size - first, tally)
-        loop = asyncio.get_running_loop()
-        update = await loop.run_in_executor(self._writer, Update.read, head[:size], old, new)
-        self._known[reference.digest] = update
-        while len(self._known) > _KEPT:
-            self._known.popitem(last=False)
-        return update
+        return head[:size]
 
     async def _apply(
         self,
@@ -109,27 +163,47 @@ class Updates:
         reference: DeltaReference,
         blocks: Sequence[int],
         tally: Tally,
-        told: Told,
+        flow: Flow,
+        came: Told,
         version: bytes,
-    ) -> bool:
+    ) -> None:
         loop = asyncio.get_running_loop()
         layer = await self._complete(version)
         order = await loop.run_in_executor(self._writer, update.order, blocks)
+        spans = update.spans(order.frames) if order.delta_bytes < order.plain_bytes else []
+        same = _same_blocks(layer, blocks)
+        end = 0
+        for span in spans:
+            for frame, _, reached in span.frames:
+                for block in update.delta.directory.frames[frame].blocks:
+                    flow.due |= dict.fromkeys(same(block), end + reached)
+            end += span.size
+        flow.began = time.monotonic()
         copied = await loop.run_in_executor(self._writer, _copy, update, layer, order)
         if copied:
-            told(copied)
-        if order.delta_bytes >= order.plain_bytes:
-            return bool(copied)
-        wanted = frozenset(blocks)
-        door = self._door()
-        for span in update.spans(order.frames):
-            data = await _part(door, reference.path, span.offset, span.size, tally)
-            for frame, start, end in span.frames:
-                found = await loop.run_in_executor(
-                    self._writer, _write, update, layer, frame, data[start:end], wanted
-                )
-                told(found)
-        return True
+            came(copied)
+        if not flow.ready.done():
+            flow.ready.set_result(None)
+        streams = asyncio.Semaphore(_STREAMS)
+
+        async def fetch(some: Sequence[Span]) -> None:
+            parts = [Part(reference.path, span.offset, span.size) for span in some]
+            door = self._door()
+            async with streams, door.parts(parts) as content:
+                tally.requests += 1
+                for span in some:
+                    data = await door.take(content, span.size)
+                    tally.bytes_received += len(data)
+                    tally.delta_bytes += len(data)
+                    flow.received += len(data)
+                    for frame, start, end in span.frames:
+                        came(
+                            await loop.run_in_executor(
+                                self._writer, _write, update, layer, frame, data[start:end], same
+                            )
+                        )
+
+        await together(fetch(spans[start : start + SPANS_MAX]) for start in range(0, len(spans), SPANS_MAX))
 
 
 def _copy(update: Update, layer: Layer, order: Order) -> list[int]:
@@ -143,15 +217,25 @@ def _copy(update: Update, layer: Layer, order: Order) -> list[int]:
     return copied
 
 
-def _write(update: Update, layer: Layer, frame: int, stored: bytes, wanted: frozenset[int]) -> list[int]:
+Same = Callable[[int], Sequence[int]]
+"""Gives the block itself, and those that a launch wants and that have the same bytes."""
+
+
+def _same_blocks(layer: Layer, wanted: Sequence[int]) -> Same:
+    by_id: dict[bytes, list[int]] = {}
+    for block in dict.fromkeys(wanted):
+        by_id.setdefault(layer.package.block_id(block), []).append(block)
+    return lambda block: list(dict.fromkeys((block, *by_id.get(layer.package.block_id(block), ()))))
+
+
+def _write(update: Update, layer: Layer, frame: int, stored: bytes, same: Same) -> list[int]:
     """Unpack a frame of a delta and write its blocks; in the writing thread."""
     found = update.unpack(frame, stored)
     if found is None:
         return []
-    same = {layer.package.block_id(block) for block, _ in found}
-    others = [block for block in wanted if layer.package.block_id(block) in same]
-    layer.write_blocks(found, others)
-    return sorted({*(block for block, _ in found), *others})
+    wanted = [one for block, _ in found for one in same(block)]
+    layer.write_blocks(found, wanted)
+    return wanted
 
 
 async def _part(door: Door, path: str, offset: int, size: int, tally: Tally) -> bytes:

@@ -257,6 +257,16 @@ class CacheFile:
         """Return which pages of a block are here: bit n for page n."""
         return self._presence(block)
 
+    def pages_of_all(self) -> list[int]:
+        """Return which pages of each block are here: bit n for page n."""
+        masks = [*[_WHOLE] * (self.blocks - 1), page_mask(self.size, self.blocks - 1)]
+        if not self._exists():
+            return [0] * self.blocks
+        presence = self._presence_of_all()
+        if presence is None:
+            return masks
+        return [bits & mask for (bits,), mask in zip(PRESENCE.iter_unpack(presence), masks, strict=True)]
+
     def hashes_of(self, block: int) -> bytes | None:
         """Return the page hashes of a block that is here in part, unverified; None if there is no map."""
         if not self._exists():
