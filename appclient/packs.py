@@ -398,7 +398,9 @@ class LaunchPacks:
 
     async def _settle_frames_here(self, pack: Pack) -> None:
         loop = asyncio.get_running_loop()
-        for frame in await loop.run_in_executor(self._writer, frames_here, pack):
+        here = await loop.run_in_executor(self._writer, frames_here, pack)
+        self._tell(pack.bubble, here.came)  # views push them, in the order of their use
+        for frame in here.frames:
             self._settle(pack, frame)
 
     async def _update(self, pack: Pack, reader: PackReader) -> None:

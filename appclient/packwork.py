@@ -63,18 +63,33 @@ class Pack:
         return self.bound >= self.reference.object_size
 
 
-def frames_here(pack: Pack) -> list[int]:
-    """Return the frames of which every page is in the cache."""
+@dataclass(frozen=True, slots=True)
+class Here:
+    """Frames of which every page is in the cache, and these pages, in the order of their use."""
+
+    frames: list[int]
+    came: Came
+
+
+def frames_here(pack: Pack) -> Here:
+    """Return what need not be fetched of a pack."""
     assert pack.reader is not None and pack.reader.directory is not None
     looks = [layer.look_here() for layer in pack.layers]
     here = []
-    for number in pack.missing:
-        for extent in pack.reader.directory.frames[number].extents:
+    pages: dict[tuple[int, int], int] = {}
+    for number in sorted(pack.missing):
+        extents = pack.reader.directory.frames[number].extents
+        for extent in extents:
             if (((1 << extent.pages) - 1) << extent.first_page) & ~looks[extent.layer](extent.block):
                 break
         else:
             here.append(number)
-    return here
+            for extent in extents:
+                key = (extent.layer, extent.block)
+                pages[key] = pages.get(key, 0) | ((1 << extent.pages) - 1) << extent.first_page
+    return Here(
+        here, [came_of(number, pack.layers[number], block, bits) for (number, block), bits in pages.items()]
+    )
 
 
 def learn(reader: PackReader, pack: Pack) -> list[bytes]:

@@ -40,7 +40,8 @@ class Pushing:
         self._store = store
         self._pusher = pusher
         self._given: dict[int, array[int]] = {}  # for each file in use and block: bit n, page n
-        self._expected: set[int] = set()  # files that a pack holds
+        self._expected: dict[int, dict[int, int]] = {}  # files that a pack holds, and what came before the
+        # kernel knew them: pages by block
         self._met: set[int] = set()  # nodes that the kernel knows
         self._backlog: deque[tuple[int, int, int]] = deque()  # file, first page, count
 
@@ -55,17 +56,20 @@ class Pushing:
         return bool(self._backlog)
 
     def expect(self, contents: Iterable[int]) -> None:
-        """Push all pages of these files, once the kernel knows them."""
+        """Push what comes of these files, once the kernel knows them."""
         for content in contents:
-            self._expected.add(content)
             if content in self._met:
                 self._begin(content)
+            else:
+                self._expected.setdefault(content, {})
 
     def met(self, node: int) -> None:
         """Note that the kernel is being told of a node, as the view's image numbers them."""
         self._met.add(node)
-        if node in self._expected:
+        blocks = self._expected.pop(node, None)
+        if blocks is not None:
             self._begin(node)
+            self.came(node, blocks)
 
     def read(self, content: int, offset: int, size: int) -> None:
         """Push what lies around a read that was just answered, before anything else."""
@@ -83,9 +87,12 @@ class Pushing:
         self._backlog.appendleft((content, first, end - first))  # who reads goes on from there, mostly
 
     def came(self, content: int, blocks: Mapping[int, int]) -> None:
-        """Push pages that have just come (by block: bit n, page n), if the file is in use."""
+        """Push pages that have just come (by block: bit n, page n), if the file is in use, or expected."""
         given = self._given.get(content)
         if given is None:
+            if content in self._expected:
+                known = self._expected[content]
+                known.update((block, known.get(block, 0) | pages) for block, pages in blocks.items())
             return
         first = count = 0
         for block in sorted(blocks):
@@ -114,7 +121,7 @@ class Pushing:
 
     def _begin(self, content: int) -> None:
         if content not in self._given:
-            self._backlog.append((content, 0, PAGES_A_BLOCK * len(self._use(content))))
+            self._use(content)
 
     def _use(self, content: int) -> array[int]:
         given = self._given[content] = array("H", bytes(2 * self._store.block_count(content)))

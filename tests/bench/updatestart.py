@@ -65,15 +65,17 @@ def measure(count: int, plan: Plan) -> Starts:
         on.service.command("import", after[-1])
         build_packs(on)
         on.service.command("deltas", "build")
+        _be_updated(on)
+        _start(on, link, from_disk=False)  # a server in use has its files in memory
         for repeat in range(count):
             found.load.append(os.getloadavg()[0])
             turns = (_UPDATE, _FROM_DISK, _COLD)
             for turn in turns if repeat % 2 == 0 else reversed(turns):
                 say(f"{APPLICATION} {turn} {repeat + 1}/{count}")
-                on.forget()
-                if turn != _COLD:
-                    for name, place in _places(on):
-                        _copy(on.folder / name, place)
+                if turn == _COLD:
+                    on.forget()
+                else:
+                    _be_updated(on)
                 seconds, received = _start(on, link, from_disk=turn != _UPDATE)
                 if turn == _COLD:
                     found.cold_s.append(seconds)
@@ -84,6 +86,13 @@ def measure(count: int, plan: Plan) -> Starts:
                 else:
                     found.from_disk_s.append(seconds)
     return found
+
+
+def _be_updated(on: Stage) -> None:
+    """Be the client that knows the old version, and not yet that there is a new one."""
+    on.forget()
+    for name, place in _places(on):
+        _copy(on.folder / name, place)
 
 
 def _start(on: Stage, link: Link, *, from_disk: bool) -> tuple[float, int]:

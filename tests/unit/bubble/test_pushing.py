@@ -88,19 +88,29 @@ def ground(tmp_path: Path) -> Ground:
     return Ground(tmp_path)
 
 
-@pytest.mark.parametrize("met_first", [True, False])
-def test_an_expected_file_is_pushed_whole_once_the_kernel_knows_it(ground, met_first):
-    ground.bring(*range(0, BLOCKS, 2))
-    first, then = (ground.pushing.met, ground.pushing.expect) if met_first else (
-        ground.pushing.expect, ground.pushing.met,
-    )  # fmt: skip
-    first([FILE] if first == ground.pushing.expect else FILE)
-    assert not ground.pushing.has_work, "one of the two is not enough"
-    then([FILE] if then == ground.pushing.expect else FILE)
-    assert ground.work() > 1
-    assert set(ground.taker.taken) == ground.pages_of(*range(0, BLOCKS, 2))
+def test_what_came_of_an_expected_file_is_pushed_once_the_kernel_knows_it_and_nothing_else(ground):
+    ground.bring(*range(0, BLOCKS, 2))  # as an older version's launch has left it
+    ground.pushing.expect([FILE])
+    ground.pushing.came(FILE, {0: 1, 4: ALL})
+    ground.pushing.came(FILE, {0: ALL})
+    assert not ground.pushing.has_work, "the kernel does not know it yet"
+    ground.pushing.met(FILE)
+    ground.work()
+    assert set(ground.taker.taken) == ground.pages_of(0, 4)
     ground.pushing.met(FILE)
     assert not ground.pushing.has_work
+
+
+def test_what_comes_of_a_file_that_the_kernel_knows_is_pushed_from_when_it_is_expected(ground):
+    ground.bring(2, 6)
+    ground.pushing.met(FILE)
+    ground.pushing.came(FILE, {6: ALL})
+    assert not ground.pushing.has_work, "nobody expects it"
+    ground.pushing.expect([FILE])
+    assert not ground.pushing.has_work
+    ground.pushing.came(FILE, {2: ALL})
+    ground.work()
+    assert set(ground.taker.taken) == ground.pages_of(2)
 
 
 def test_what_comes_for_a_file_in_use_is_pushed_and_nothing_twice(ground):
@@ -159,5 +169,6 @@ def test_damage_in_the_cache_is_never_pushed(ground):
     ground.file.place.write_bytes(damaged)
     ground.pushing.expect([FILE])
     ground.pushing.met(FILE)
+    ground.pushing.came(FILE, {0: ALL, 1: ALL})
     ground.work()
     assert set(ground.taker.taken) == ground.pages_of(0)
