@@ -241,7 +241,7 @@ class LaunchPacks:
                 if pack.called >= min(_CALLS, (pack.reference.object_size - pack.bound) // _CALL_BYTES):
                     pack.call.set()
                 continue
-            if last < 0 or wanted or not _is_near(pack, last):
+            if last < 0 or wanted or not _is_near(pack, last) or pack.coming[last] > pack.asked:
                 continue
             await asyncio.wait([self._arrival(pack, last)])
             if last not in pack.missing:
@@ -366,6 +366,7 @@ class LaunchPacks:
             size = pack.reference.object_size
             guess = min(size, max(_FIRST_GUESS_MIN, min(size // 48, _FIRST_GUESS_MAX)))
             pack.tally.requests += 1
+            pack.asked = guess
             async with door.part(path, 0, guess) as content:
                 head = await self._take(pack, door, content, PREAMBLE_SIZE)
                 end = directory_end(head)
@@ -383,6 +384,7 @@ class LaunchPacks:
                 reader = await self._open(pack, head, layers_of)
         await self._settle_frames_here(pack)
         await self._update(pack, reader)
+        pack.asked = pack.reference.object_size
         runs = runs_of(pack.wanted, reader.frame_places())
         queue = asyncio.Semaphore(_REQUESTS)
 
@@ -437,8 +439,11 @@ class LaunchPacks:
         loop = asyncio.get_running_loop()
         decoding = loop.run_in_executor(self._writer, reader.feed, head)  # while the outlines come
         pack.layers = tuple(await layers_of())
-        for layer in pack.layers:
-            self._updates.prepare(layer.version, pack.tally)
+        updated = [layer.version for layer in pack.layers if self._updates.has_delta(layer.version)]
+        for version in updated:
+            self._updates.prepare(version, pack.tally)
+        if not updated:
+            pack.asked = pack.reference.object_size  # what is missing is asked for at once
         await decoding
         unnamed = await loop.run_in_executor(self._writer, learn, reader, pack)
         for version in unnamed:

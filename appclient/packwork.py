@@ -42,6 +42,7 @@ class Pack:
     received: int = 0  # bytes of the pack's stream so far
     began: float = 0.0
     round_trip: float = 0.02  # seconds, to the server it comes from
+    asked: int = 1 << 62  # bytes of it up to which is asked for: what is behind them may come otherwise
     bound: int = 0  # bytes of the pack that are being brought now: first its window's part, then all
     resting: bool = False  # its window's part is here, the rest waits for the launch to end
     called: int = 0  # faults for pages of the rest meanwhile

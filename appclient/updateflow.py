@@ -7,61 +7,88 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
 
 READY_SECONDS = 0.5
-"""A fault waits so long at most to learn what a delta gives."""
+"""So long after a flow began a fault waits at most to learn what it gives."""
 
 WAIT_SECONDS = 0.12
-"""A fault waits for a block that should be here within this time."""
+"""A fault waits for a block that should be here within this time,"""
+
+PATIENCE_SECONDS = 1.0
+"""and no longer than this, whatever should be."""
 
 _SLOWEST = 1 << 20
 """Bytes a second that a stream is trusted to have from its beginning."""
 
 
-@dataclass(slots=True, eq=False)
 class Flow:
-    """Blocks of one version on their way."""
+    """Some blocks of one version, on their way."""
 
-    ready: asyncio.Future[None]  # it is known what comes
-    due: dict[int, int] = field(default_factory=dict)  # block: bytes of the delta up to the end of its frame
-    came: set[int] = field(default_factory=set)
-    received: int = 0
-    began: float = 0.0
-    _arrivals: dict[int, asyncio.Future[None]] = field(default_factory=dict)
+    def __init__(self, blocks: Iterable[int]) -> None:
+        """Begin. Made and used in one loop.
 
-    def is_near(self, block: int, now: float) -> bool:
-        """Return whether a block should be here soon."""
-        rate = max(self.received / max(now - self.began, 0.001), _SLOWEST)
-        return self.due[block] - self.received <= rate * WAIT_SECONDS
+        Args:
+            blocks: those that are to be brought.
+        """
+        self._wanted = frozenset(blocks)
+        self._ready = asyncio.get_running_loop().create_future()
+        self._born = self._began = time.monotonic()
+        self._due: dict[int, int] = {}
+        self._arrivals: dict[int, asyncio.Future[None]] = {}
+        self.came: set[int] = set()
+        self.received = 0  # bytes of the delta
+
+    def begin(self, due: Mapping[int, int]) -> None:
+        """Say what comes: block -> bytes of the delta up to the end of its frame; 0: it is a copy."""
+        self._due = dict(due)
+        self.received = 0
+        self._began = time.monotonic()
+        if not self._ready.done():
+            self._ready.set_result(None)
 
     async def expect(self, block: int) -> bool:
         """Wait for a block that comes soon; return whether it came."""
-        if not self.ready.done():
-            await asyncio.wait([self.ready], timeout=READY_SECONDS)
-        if block not in self.came and block in self.due and self.is_near(block, time.monotonic()):
+        if block not in self._wanted:
+            return False
+        left = self._born + READY_SECONDS - time.monotonic()
+        if not self._ready.done() and left > 0:
+            await asyncio.wait([self._ready], timeout=left)
+        if block not in self.came and self._is_near(block):
             arrival = self._arrivals.get(block)
             if arrival is None:
                 arrival = self._arrivals[block] = asyncio.get_running_loop().create_future()
-            await asyncio.wait([arrival])
+            await asyncio.wait([arrival], timeout=PATIENCE_SECONDS)
         return block in self.came
 
-    def take(self, blocks: Sequence[int]) -> None:
+    def take(self, blocks: Iterable[int]) -> None:
         """Note blocks that are in the cache now."""
-        self.came.update(blocks)
+        some = list(blocks)
+        self.came.update(some)
+        self.drop(some)
+
+    def drop(self, blocks: Iterable[int]) -> None:
+        """Let those go who wait for these: they are here, or do not come."""
         for block in blocks:
-            self._settle(block)
+            self._due.pop(block, None)
+            arrival = self._arrivals.pop(block, None)
+            if arrival is not None and not arrival.done():
+                arrival.set_result(None)
+
+    def pause(self) -> None:
+        """Let everybody go who waits for a block: nothing comes just now."""
+        self._due.clear()
+        self.drop(tuple(self._arrivals))
 
     def end(self) -> None:
         """Let everybody go."""
-        self.due.clear()
-        for waiter in (self.ready, *self._arrivals.values()):
-            if not waiter.done():
-                waiter.set_result(None)
-        self._arrivals.clear()
+        self.pause()
+        if not self._ready.done():
+            self._ready.set_result(None)
 
-    def _settle(self, block: int) -> None:
-        arrival = self._arrivals.pop(block, None)
-        if arrival is not None and not arrival.done():
-            arrival.set_result(None)
+    def _is_near(self, block: int) -> bool:
+        due = self._due.get(block)
+        if due is None:
+            return False
+        rate = max(self.received / max(time.monotonic() - self._began, 0.001), _SLOWEST)
+        return due - self.received <= rate * WAIT_SECONDS

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import Executor
@@ -69,6 +68,7 @@ class Updates:
         self._writer = writer
         self._known: OrderedDict[bytes, asyncio.Task[Update]] = OrderedDict()  # by the digest of the delta
         self._flows: dict[bytes, Flow] = {}  # by version
+        self._turns: dict[bytes, asyncio.Lock] = {}
 
     def has_delta(self, version: bytes) -> bool:
         """Return whether the server has told of a delta to this version from one that is here."""
@@ -98,30 +98,35 @@ class Updates:
         Returns:
             Whether anything came. What did not come is to be had from the package, or its launch pack.
         """
-        origin = self._origin_of(version)
-        if version in self._flows:
-            return False  # of another bubble's launch, which brings it for both
-        flow = self._flows[version] = Flow(asyncio.get_running_loop().create_future())
+        async with self._turns.setdefault(version, asyncio.Lock()):  # of two packs each brings its own
+            flow = self._flows[version] = Flow(blocks)
+            try:
+                await self._bring(version, blocks, tally, flow, told)
+            finally:
+                del self._flows[version]
+                flow.end()
+            return bool(flow.came)
 
+    async def _bring(
+        self, version: bytes, blocks: Sequence[int], tally: Tally, flow: Flow, told: Told
+    ) -> None:
         def came(some: Sequence[int]) -> None:
             flow.take(some)
             told(some)
 
-        try:
-            for reference in origin.deltas if origin is not None else ():
-                try:
-                    update = await asyncio.shield(self._learn(reference, version, tally))
-                    await self._apply(update, reference, blocks, tally, flow, came, version)
-                except CapabilityExpiredError:
-                    _log.info("the address of a delta is too old: the package has the blocks")
-                except (MillstreamError, OSError) as error:
-                    _log.warning("a delta is of no use: %s", error)
-                else:
-                    break
-        finally:
-            del self._flows[version]
-            flow.end()
-        return bool(flow.came)
+        origin = self._origin_of(version)
+        for reference in origin.deltas if origin is not None else ():
+            try:
+                update = await asyncio.shield(self._learn(reference, version, tally))
+                await self._apply(update, reference, blocks, tally, flow, came, version)
+            except CapabilityExpiredError:
+                _log.info("the address of a delta is too old: the package has the blocks")
+            except (MillstreamError, OSError) as error:
+                _log.warning("a delta is of no use: %s", error)
+            else:
+                break
+            finally:
+                flow.pause()
 
     def _learn(self, reference: DeltaReference, version: bytes, tally: Tally) -> asyncio.Task[Update]:
         """Return what fetches the head of a delta, or has."""
@@ -131,8 +136,9 @@ class Updates:
             known.add_done_callback(lambda task: self._forget_failed(reference.digest, task))
             self._known[reference.digest] = known
         self._known.move_to_end(reference.digest)
-        while len(self._known) > _KEPT:
-            self._known.popitem(last=False)
+        done = [digest for digest, task in self._known.items() if task.done()]
+        for digest in done[: max(0, len(self._known) - _KEPT)]:  # those that run are held by nobody else
+            del self._known[digest]
         return known
 
     def _forget_failed(self, digest: bytes, task: asyncio.Task[Update]) -> None:
@@ -146,6 +152,7 @@ class Updates:
             head = await fetching
         finally:
             fetching.cancel()
+            await asyncio.gather(fetching, return_exceptions=True)  # nobody else looks how it ended
         return await asyncio.get_running_loop().run_in_executor(self._writer, Update.read, head, old, new)
 
     async def _fetch_head(self, reference: DeltaReference, tally: Tally) -> bytes:
@@ -172,18 +179,18 @@ class Updates:
         order = await loop.run_in_executor(self._writer, update.order, blocks)
         spans = update.spans(order.frames) if order.delta_bytes < order.plain_bytes else []
         same = _same_blocks(layer, blocks)
+        due = dict.fromkeys((block for block, _ in order.copies), 0)
         end = 0
         for span in spans:
             for frame, _, reached in span.frames:
                 for block in update.delta.directory.frames[frame].blocks:
-                    flow.due |= dict.fromkeys(same(block), end + reached)
+                    due |= dict.fromkeys(same(block), end + reached)
             end += span.size
-        flow.began = time.monotonic()
+        flow.begin(due)
         copied = await loop.run_in_executor(self._writer, _copy, update, layer, order)
         if copied:
             came(copied)
-        if not flow.ready.done():
-            flow.ready.set_result(None)
+        flow.drop(block for block, _ in order.copies)
         streams = asyncio.Semaphore(_STREAMS)
 
         async def fetch(some: Sequence[Span]) -> None:
@@ -202,6 +209,8 @@ class Updates:
                                 self._writer, _write, update, layer, frame, data[start:end], same
                             )
                         )
+                        for block in update.delta.directory.frames[frame].blocks:
+                            flow.drop(same(block))
 
         await together(fetch(spans[start : start + SPANS_MAX]) for start in range(0, len(spans), SPANS_MAX))
 

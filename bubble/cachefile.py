@@ -259,6 +259,8 @@ class CacheFile:
 
     def pages_of_all(self) -> list[int]:
         """Return which pages of each block are here: bit n for page n."""
+        if not self.blocks:
+            return []
         masks = [*[_WHOLE] * (self.blocks - 1), page_mask(self.size, self.blocks - 1)]
         if not self._exists():
             return [0] * self.blocks

@@ -100,18 +100,21 @@ class ViewServer:
     def tell(self, bubble: bytes, came: Iterable[tuple[int, int, int]]) -> None:
         """Tell the views of a bubble what has come into the cache though nobody has asked.
 
+        One that is just starting, and of which files are expected, hears it when it is there.
+
         Args:
             bubble: its id.
             came: content (a node of its view), block, and pages of it.
         """
-        if bubble in self._writers.values():
-            self._say(
-                bubble,
-                b"".join(
-                    encode_message(Message(Word.CAME, content=content, block=block, pages=pages))
-                    for content, block, pages in came
-                ),
-            )
+        if bubble not in self._writers.values() and bubble not in self._expected:
+            return
+        self._say_or_keep(
+            bubble,
+            b"".join(
+                encode_message(Message(Word.CAME, content=content, block=block, pages=pages))
+                for content, block, pages in came
+            ),
+        )
 
     def expect(self, bubble: bytes, contents: Iterable[int]) -> None:
         """Tell the view of a bubble which files pages are on their way for; one that is just starting, too.
@@ -120,7 +123,11 @@ class ViewServer:
             bubble: its id.
             contents: nodes of its view, in the order in which they are wanted.
         """
-        data = b"".join(encode_message(Message(Word.SOON, content=content)) for content in contents)
+        self._say_or_keep(
+            bubble, b"".join(encode_message(Message(Word.SOON, content=content)) for content in contents)
+        )
+
+    def _say_or_keep(self, bubble: bytes, data: bytes) -> None:
         if not self._say(bubble, data):
             self._expected[bubble] = (self._expected.pop(bubble, b"") + data)[-_EXPECTED_BYTES:]
             while len(self._expected) > _EXPECTED_MAX:

@@ -311,10 +311,10 @@ class View:
                 blocks = came.setdefault(content, {})
                 blocks[block] = blocks.get(block, 0) | message.pages
         if self._pushing is not None:
+            if soon:
+                self._expect(soon)  # first: what came together with it is of these files
             for content, blocks in came.items():
                 self._pushing.came(content, blocks)
-            if soon:
-                self._expect(soon)
 
     def _expect(self, contents: Iterable[int]) -> None:
         """Have the kernel know files of which pages are on their way, so that they can be pushed."""

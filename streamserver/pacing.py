@@ -50,8 +50,14 @@ was worth it, and is tried again at once, if this much more was delivered."""
 MORE_FIRST_S, MORE_MOST_S = 0.15, 5.0
 """So long nothing is tried first, and twice as long each time that it brought nothing, up to this."""
 
-HOLD_S = 3.0
-"""Whom a queue meets for so long that is not his own learns anew what the line carries."""
+HOLD_S, HOLD_MOST_S = 3.0, 30.0
+"""Whom a queue meets for so long that is not his own learns anew what the line carries; each time later."""
+
+FREE_ROUNDS = 10
+"""Round trips, as long as they are then, in which he is not held: what he sends while he is says nothing."""
+
+SLOWEST = 64 << 10
+"""Bytes a second below which nobody is held."""
 
 NEAR_S = 0.002
 """Within so short a round trip is no slow line: a proxy on this machine, a local network."""
@@ -132,6 +138,8 @@ class Pacer:
         self._share = SHARE
         self._judge_at = 0.0
         self._hold_until = 0.0
+        self._hold_s = HOLD_S
+        self._free_until = 0.0
         self._more_at = 0.0
         self._more_from = 0.0  # what was reached when more was tried for
         self._gap_s = MORE_FIRST_S
@@ -152,7 +160,7 @@ class Pacer:
     def _grow(self, look: Look) -> None:
         if not look.rate:
             self._looks.clear()  # little was sent: whoever receives it waits before he acknowledges
-        if not look.rate or look.shortest < NEAR_S:
+        if not look.rate or look.shortest < NEAR_S or look.now < self._free_until:
             return
         self._looks.append(look)
         middle = self._before(look)
@@ -160,9 +168,11 @@ class Pacer:
         if middle is None or first is None or not (look.is_queued and middle.is_queued):
             return
         rate = look.rate_since(middle)
-        if rate <= GROWTH * middle.rate_since(first):
-            self._reached = max(COUNTED * rate, look.rate)
-            self._hold_until = look.now + HOLD_S
+        reached = max(COUNTED * rate, look.rate)
+        if rate <= GROWTH * middle.rate_since(first) and reached >= SLOWEST:
+            self._reached = reached
+            self._hold_until = look.now + self._hold_s
+            self._hold_s = min(2 * self._hold_s, HOLD_MOST_S)
             self._more_at = look.now + self._gap_s
             self._enter(_Stage.DRAINING, look, DRAIN_ROUNDS)
 
@@ -188,8 +198,9 @@ class Pacer:
         elif look.is_queued_long and look.now >= self._hold_until:
             self._share = SHARE
             self._looks.clear()
+            self._free_until = look.now + FREE_ROUNDS * look.round_trip
             self._enter(_Stage.GROWING, look, 0)
-        elif not look.is_queued and look.now >= self._more_at:
+        elif not look.is_queued_long and look.now >= self._more_at:
             self._more_from = self._reached
             self._enter(_Stage.TRYING, look, MORE_ROUNDS)
 

@@ -28,6 +28,7 @@ from bubble.supply import serve_views
 from bubble.viewimage import ROOT, Content, ViewImage, load
 from packageformat.entry import Kind, Node
 from packageformat.hashing import block_id, digest
+from packageformat.limits import PAGES_A_BLOCK
 from packageformat.policy import Policy
 from packageformat.stack import bubble_id
 from packageformat.tree import Tree, build_tree
@@ -329,9 +330,12 @@ def contents_of(image: ViewImage, folder: int = ROOT) -> Iterator[Content]:
             yield image.content(node)
 
 
+_ALL_PAGES = (1 << PAGES_A_BLOCK) - 1
+
+
 class SourceSupplier:
     """Brings blocks from the files that they were made of. Options: delay=SECONDS, refuse=PATH, log=FILE,
-    soon=PATH (it is in the cache from the start, and views hear of it before they ask).
+    soon=PATH (it is in the cache from the start, and views hear that it came before they ask).
     """
 
     def __init__(
@@ -391,6 +395,9 @@ async def _supply(socket_path: Path, bubble: bytes, image: ViewImage, supplier: 
     soon = [] if supplier.soon is None else [await supplier.bring_all(supplier.soon)]
     async with serve_views(socket_path, lambda _: image, supplier) as views:
         views.expect(bubble, soon)
+        for node in soon:
+            blocks = range(image.content(node).block_count)
+            views.tell(bubble, [(node, block, _ALL_PAGES) for block in blocks])
         await asyncio.Event().wait()
 
 

@@ -153,21 +153,49 @@ async def test_a_head_that_does_not_come_is_asked_for_again(ground: _Ground) -> 
     assert await ground.bring()
 
 
-async def test_what_is_far_behind_is_not_waited_for() -> None:
-    loop = asyncio.get_running_loop()
-    flow = Flow(loop.create_future(), due={1: 1000, 2: 50 << 20}, began=loop.time())
+async def test_two_packs_each_bring_their_own(ground: _Ground) -> None:
+    program = ground.pair.new.blocks_of(b"usr/bin/program")
+    news = ground.pair.new.blocks_of(b"usr/share/news-2")
+    came = await asyncio.gather(
+        *(ground.updates.bring(ground.version, some, ground.tally, ground.tell) for some in (news, program))
+    )
+    assert came == [True, True]
+    assert set(ground.told) >= {*program, *news}
+
+
+async def test_a_frame_that_the_cache_cannot_give_lets_its_readers_go(ground: _Ground) -> None:
+    program = ground.pair.new.blocks_of(b"usr/bin/program")
+    ground.line.held.clear()
+    bringing = asyncio.create_task(ground.bring())
+    await ground.copied.wait()
+    waiting = asyncio.create_task(ground.updates.expect(ground.version, program[0]))
+    await asyncio.sleep(0.02)
+    ground.pair.old.layer.forget_block(ground.pair.old.blocks_of(b"usr/bin/program")[0])
+    ground.line.held.set()
+    assert not await waiting
+    assert await bringing
+    assert not ground.pair.new.layer.has_block(program[0])
+
+
+async def test_what_is_far_behind_or_does_not_come_is_not_waited_for() -> None:
+    flow = Flow([1, 2, 4])
+    assert not await flow.expect(3), "it is not to be brought"
     asked = asyncio.create_task(flow.expect(2))
     await asyncio.sleep(0)
     assert not asked.done(), "it is not known yet what comes"
-    flow.ready.set_result(None)
+    flow.begin({1: 1000, 2: 50 << 20})
     assert not await asked
+    assert not await flow.expect(4), "the delta does not give it"
     near = asyncio.create_task(flow.expect(1))
     await asyncio.sleep(0.01)
     assert not near.done()
     flow.take([1])
     assert await near
-    assert not await flow.expect(3), "it gives no such block"
+    flow.begin({2: 10})
+    late = asyncio.create_task(flow.expect(2))
+    await asyncio.sleep(0.01)
     flow.end()
+    assert not await late
 
 
 def test_files_are_looked_at_once(tmp_path: Path) -> None:

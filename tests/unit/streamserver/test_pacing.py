@@ -10,6 +10,7 @@ from itertools import pairwise
 import pytest
 
 from streamserver.pacing import (
+    FREE_ROUNDS,
     LONG,
     LOOK_S,
     MORE_FIRST_S,
@@ -136,16 +137,37 @@ def test_it_tries_more_seldom_where_that_brings_nothing() -> None:
     assert gaps == sorted(gaps)
 
 
-def test_who_meets_the_queue_of_others_for_long_learns_anew() -> None:
+def test_who_meets_the_queue_of_others_for_long_learns_anew_and_is_left_alone_meanwhile() -> None:
     pacer = Pacer()
     sent = 0.0
-    told = []
-    for number in range(200):
+    told: list[tuple[float, int]] = []
+    for number in range(400):
+        now = 0.03 * number
         rate = 10e6 if number < 20 else 5e6
         sent += 0.03 * rate
-        told.append(pacer.pace(look(0.03 * number, sent, rate, 0.04, 0.02)))
-    assert UNLIMITED in told
-    assert [rate for rate in told if rate is not None][-1] < 5e6
+        decided = pacer.pace(look(now, sent, rate, 0.04, 0.02))
+        if decided is not None:
+            told.append((now, decided))
+    freed = [now for now, decided in told if decided == UNLIMITED]
+    assert len(freed) == 2, "the second time later"
+    assert freed[1] - freed[0] > 6
+    held_again = min(now for now, _ in told if now > freed[0])
+    assert held_again - freed[0] >= FREE_ROUNDS * 0.04
+    assert told[-1][1] < 5e6
+
+
+def test_a_light_queue_that_stays_is_no_reason_to_stay_slow() -> None:
+    """As on a radio link: round trips that are always a third longer than the shortest."""
+    line = Line(1e6, 0.02, 0.02)
+    pacer = Pacer()
+    line.run(1.0, pacer)
+    limit, sent = line.limit, 0.0
+    for number in range(400):
+        now = 2.0 + LOOK_S * number
+        sent += LOOK_S * min(limit, 10e6)
+        told = pacer.pace(look(now, sent, min(limit, 10e6), 0.0265, 0.02))
+        limit = limit if told is None else told
+    assert limit > 8e6
 
 
 def test_a_rate_that_grows_and_a_line_without_a_queue_are_left_alone() -> None:
