@@ -40,6 +40,9 @@ RUNS_MAX = 4096
 PAGES_MAX = 16384
 """Pages in one report, and in what is kept of one account: 64 MiB."""
 
+PAGE_NUMBERS = 1 << 28
+"""Of one content, all pages of a run: one that reached further could be told, but not joined with others."""
+
 _RUN = struct.Struct("<32sII")
 
 Mark = TypeVar("Mark")
@@ -54,10 +57,10 @@ class MissedRun:
     pages: int
 
     def __post_init__(self) -> None:
-        if len(self.content_id) != DIGEST_SIZE or not 0 <= self.first_page < 1 << 28:
-            raise FormatError("missed pages that cannot be")
         if not 1 <= self.pages <= PAGES_MAX:
             raise FormatError(f"{self.pages} missed pages in one run, allowed {PAGES_MAX}")
+        if len(self.content_id) != DIGEST_SIZE or not 0 <= self.first_page <= PAGE_NUMBERS - self.pages:
+            raise FormatError("missed pages that cannot be")
 
 
 @dataclass(frozen=True, slots=True)

@@ -52,7 +52,7 @@ runs = st.builds(
     st.builds(
         MissedRun,
         st.sampled_from(IDS) | st.binary(min_size=32, max_size=32),
-        st.integers(0, 70) | st.integers(0, (1 << 28) - 1),
+        st.integers(0, 70) | st.integers(0, (1 << 28) - 40),
         st.integers(1, 40),
     ),
     st.integers(0, 1000),

@@ -56,7 +56,7 @@ strange = st.binary(min_size=32, max_size=32)
 runs = st.builds(
     MissedRun,
     st.sampled_from(IDS) | strange,
-    st.integers(0, 60) | st.integers(0, (1 << 28) - 1),
+    st.integers(0, 60) | st.integers(0, (1 << 28) - 40),
     st.integers(1, 40),
 )
 reports = st.lists(runs, max_size=30)
@@ -159,5 +159,8 @@ def test_endless_reports_are_cut_or_refused() -> None:
         check_runs([MissedRun(bytes(32), 0, PAGES_MAX)] * 2)
     with pytest.raises(FormatError):
         MissedRun(bytes(32), 0, PAGES_MAX + 1)
+    assert collected([MissedRun(bytes(32), (1 << 28) - 2, 2)], [])
+    with pytest.raises(FormatError):
+        MissedRun(bytes(32), (1 << 28) - 2, 3)
     with pytest.raises(FormatError):
         decode_runs(b"x")
