@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from appclient.layer import Layer
+from bubble.presence import page_mask
 from packageformat.delta import (
     PREAMBLE_SIZE,
     Delta,
@@ -176,7 +177,7 @@ class Update:
 
 
 def _all_pages(layer: Layer, block: int) -> int:
-    return (1 << -(-layer.tree.block_size(block) // PAGE_SIZE)) - 1
+    return page_mask(layer.tree.block_size(block), 0)
 
 
 def _span(inside: Sequence[tuple[int, int, int]]) -> Span:

@@ -26,6 +26,7 @@ from appclient.errors import (
     ServerUntrustedError,
 )
 from appclient.lanes import LANES, STRIPE, Body, Part, Striped, lane_size, lanes_of
+from appclient.together import together
 from packageformat.errors import FormatError, MillstreamError
 
 ANSWER_MAX = 8 << 20
@@ -264,21 +265,12 @@ class Door:
 
     async def _open_lanes(self, undo: AsyncExitStack, path: str, total: int, lanes: int) -> Sequence[Body]:
         """Open all lanes of a stream, or none: what one of them raises ends the others. Raises as `part`."""
-        try:
-            async with asyncio.TaskGroup() as tasks:
-                opened = [
-                    tasks.create_task(
-                        undo.enter_async_context(
-                            self._lane(f"{path}&s={number}.{lanes}.{STRIPE}", lane_size(total, number, lanes))
-                        )
-                    )
-                    for number in range(lanes)
-                ]
-        except ExceptionGroup as group:
-            first = group.exceptions[0]
-        else:
-            return [lane.result() for lane in opened]
-        raise first  # out here, where it keeps its own cause
+        return await together(
+            undo.enter_async_context(
+                self._lane(f"{path}&s={number}.{lanes}.{STRIPE}", lane_size(total, number, lanes))
+            )
+            for number in range(lanes)
+        )
 
     @asynccontextmanager
     async def _lane(self, path: str, size: int) -> AsyncIterator[Body]:

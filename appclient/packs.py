@@ -28,6 +28,7 @@ from appclient.errors import AgentError, ServerUnreachableError
 from appclient.fronts import Fronts
 from appclient.lanes import FAR_SECONDS, Body, Part
 from appclient.layer import Layer
+from appclient.nearness import is_near
 from appclient.packwork import (
     Came,
     Pack,
@@ -69,9 +70,6 @@ _OPENED_MAX = 16
 _DIRECTORY_SECONDS = 2.0
 """How long is waited for a pack's directory at most."""
 
-WAIT_SECONDS, WAIT_ROUNDS = 0.12, 3
-"""A fault waits for a page of the pack that should be here within this time, or so many round trips."""
-
 ALL_PAGES = (1 << PAGES_A_BLOCK) - 1
 _REST_SECONDS = 3.0
 _CALLS, _CALL_BYTES = 16, 512 << 10
@@ -105,9 +103,8 @@ def _bind(pack: Pack, origin: Origin | None) -> None:
 
 
 def _is_near(pack: Pack, frame: int) -> bool:
-    ahead = pack.coming[frame] - pack.received
-    rate = pack.received / max(time.monotonic() - pack.began, 0.001)
-    return ahead <= max(rate, 1 << 20) * max(WAIT_SECONDS, WAIT_ROUNDS * pack.round_trip)
+    elapsed = time.monotonic() - pack.began
+    return is_near(pack.coming[frame] - pack.received, pack.received, elapsed, pack.round_trip)
 
 
 class LaunchPacks:

@@ -9,17 +9,13 @@ import asyncio
 import time
 from collections.abc import Iterable, Mapping
 
+from appclient.nearness import is_near
+
 READY_SECONDS = 0.5
 """So long after a flow began a fault waits at most to learn what it gives."""
 
-WAIT_SECONDS = 0.12
-"""A fault waits for a block that should be here within this time,"""
-
 PATIENCE_SECONDS = 1.0
-"""and no longer than this, whatever should be."""
-
-_SLOWEST = 1 << 20
-"""Bytes a second that a stream is trusted to have from its beginning."""
+"""A fault waits no longer than this for a block, however near it should be."""
 
 
 class Flow:
@@ -88,7 +84,5 @@ class Flow:
 
     def _is_near(self, block: int) -> bool:
         due = self._due.get(block)
-        if due is None:
-            return False
-        rate = max(self.received / max(time.monotonic() - self._began, 0.001), _SLOWEST)
-        return due - self.received <= rate * WAIT_SECONDS
+        elapsed = time.monotonic() - self._began
+        return due is not None and is_near(due - self.received, self.received, elapsed)

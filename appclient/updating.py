@@ -178,13 +178,12 @@ class Updates:
         layer = await self._complete(version)
         order = await loop.run_in_executor(self._writer, update.order, blocks)
         spans = update.spans(order.frames) if order.delta_bytes < order.plain_bytes else []
-        same = _same_blocks(layer, blocks)
+        gives = _given_by(update, layer, order.frames if spans else (), blocks)
         due = dict.fromkeys((block for block, _ in order.copies), 0)
         end = 0
         for span in spans:
             for frame, _, reached in span.frames:
-                for block in update.delta.directory.frames[frame].blocks:
-                    due |= dict.fromkeys(same(block), end + reached)
+                due |= dict.fromkeys(gives[frame], end + reached)
             end += span.size
         flow.begin(due)
         copied = await loop.run_in_executor(self._writer, _copy, update, layer, order)
@@ -204,13 +203,13 @@ class Updates:
                     tally.delta_bytes += len(data)
                     flow.received += len(data)
                     for frame, start, end in span.frames:
-                        came(
-                            await loop.run_in_executor(
-                                self._writer, _write, update, layer, frame, data[start:end], same
-                            )
-                        )
-                        for block in update.delta.directory.frames[frame].blocks:
-                            flow.drop(same(block))
+                        stored, given = data[start:end], gives[frame]
+                        if await loop.run_in_executor(
+                            self._writer, _write, update, layer, frame, stored, given
+                        ):
+                            came(given)
+                        else:
+                            flow.drop(given)
 
         await together(fetch(spans[start : start + SPANS_MAX]) for start in range(0, len(spans), SPANS_MAX))
 
@@ -226,25 +225,33 @@ def _copy(update: Update, layer: Layer, order: Order) -> list[int]:
     return copied
 
 
-Same = Callable[[int], Sequence[int]]
-"""Gives the block itself, and those that a launch wants and that have the same bytes."""
+def _given_by(
+    update: Update, layer: Layer, frames: Sequence[int], wanted: Sequence[int]
+) -> dict[int, list[int]]:
+    """Return which blocks frames of a delta give: their own, and those of `wanted` with the same bytes."""
+    id_of = layer.package.block_id
+    same: dict[bytes, list[int]] = {}
+    for block in wanted:
+        same.setdefault(id_of(block), []).append(block)
+    return {
+        frame: list(
+            dict.fromkeys(
+                one
+                for block in update.delta.directory.frames[frame].blocks
+                for one in (block, *same.get(id_of(block), ()))
+            )
+        )
+        for frame in frames
+    }
 
 
-def _same_blocks(layer: Layer, wanted: Sequence[int]) -> Same:
-    by_id: dict[bytes, list[int]] = {}
-    for block in dict.fromkeys(wanted):
-        by_id.setdefault(layer.package.block_id(block), []).append(block)
-    return lambda block: list(dict.fromkeys((block, *by_id.get(layer.package.block_id(block), ()))))
-
-
-def _write(update: Update, layer: Layer, frame: int, stored: bytes, same: Same) -> list[int]:
-    """Unpack a frame of a delta and write its blocks; in the writing thread."""
+def _write(update: Update, layer: Layer, frame: int, stored: bytes, given: Sequence[int]) -> bool:
+    """Unpack a frame of a delta and write what it gives, in the writing thread; return whether it could."""
     found = update.unpack(frame, stored)
     if found is None:
-        return []
-    wanted = [one for block, _ in found for one in same(block)]
-    layer.write_blocks(found, wanted)
-    return wanted
+        return False
+    layer.write_blocks(found, given)
+    return True
 
 
 async def _part(door: Door, path: str, offset: int, size: int, tally: Tally) -> bytes:

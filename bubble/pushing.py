@@ -59,7 +59,7 @@ class Pushing:
         """Push what comes of these files, once the kernel knows them."""
         for content in contents:
             if content in self._met:
-                self._begin(content)
+                self._use(content)
             else:
                 self._expected.setdefault(content, {})
 
@@ -68,7 +68,7 @@ class Pushing:
         self._met.add(node)
         blocks = self._expected.pop(node, None)
         if blocks is not None:
-            self._begin(node)
+            self._use(node)
             self.came(node, blocks)
 
     def read(self, content: int, offset: int, size: int) -> None:
@@ -119,12 +119,11 @@ class Pushing:
                 pages -= self._push(content, given, run, parts)
             pages -= 1  # looking costs something, too
 
-    def _begin(self, content: int) -> None:
-        if content not in self._given:
-            self._use(content)
-
     def _use(self, content: int) -> array[int]:
-        given = self._given[content] = array("H", bytes(2 * self._store.block_count(content)))
+        """Return what the kernel was given of a file; from now on it is in use."""
+        given = self._given.get(content)
+        if given is None:
+            given = self._given[content] = array("H", bytes(2 * self._store.block_count(content)))
         return given
 
     def _push(self, content: int, given: array[int], first: int, parts: list[bytes]) -> int:

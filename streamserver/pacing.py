@@ -160,7 +160,8 @@ class Pacer:
     def _grow(self, look: Look) -> None:
         if not look.rate:
             self._looks.clear()  # little was sent: whoever receives it waits before he acknowledges
-        if not look.rate or look.shortest < NEAR_S or look.now < self._free_until:
+            return
+        if look.shortest < NEAR_S or look.now < self._free_until:
             return
         self._looks.append(look)
         middle = self._before(look)
@@ -185,7 +186,7 @@ class Pacer:
         if self._stage is not _Stage.KEEPING:
             self._reached = max(self._reached, look.rate)
         if self._stage is _Stage.DRAINING and not look.is_queued:
-            self._enter(_Stage.KEEPING, look, DRAIN_ROUNDS)
+            self._judge_at = look.now
         if look.now < self._judge_at:
             return
         if self._stage is _Stage.TRYING:
@@ -201,13 +202,16 @@ class Pacer:
             self._free_until = look.now + FREE_ROUNDS * look.round_trip
             self._enter(_Stage.GROWING, look, 0)
         elif not look.is_queued_long and look.now >= self._more_at:
-            self._more_from = self._reached
-            self._enter(_Stage.TRYING, look, MORE_ROUNDS)
+            self._try_more(look)
+
+    def _try_more(self, look: Look) -> None:
+        self._more_from = self._reached
+        self._enter(_Stage.TRYING, look, MORE_ROUNDS)
 
     def _judge_more(self, look: Look) -> None:
         if self._reached > MORE_WORTH * self._more_from:
-            self._more_from, self._gap_s, self._share = self._reached, MORE_FIRST_S, SHARE
-            self._enter(_Stage.TRYING, look, MORE_ROUNDS)
+            self._gap_s, self._share = MORE_FIRST_S, SHARE
+            self._try_more(look)
             return
         self._gap_s = min(2 * self._gap_s, MORE_MOST_S)
         self._more_at = look.now + self._gap_s

@@ -18,7 +18,7 @@ from streamserver.context import CONTEXT
 from streamserver.database import catalogue, packs
 from streamserver.database.reports import LaunchFigures
 from streamserver.latepages import LateRun, check_late
-from streamserver.missedpages import MissedRun, check_runs
+from streamserver.missedpages import PAGE_NUMBERS, MissedRun, check_runs
 from streamserver.relearning import keep_report
 from streamserver.reply import RefusedError
 from streamserver.request import REPORT_BODY_MAX, read_json, signed_in
@@ -81,7 +81,9 @@ def _runs(value: object) -> tuple[MissedRun, ...]:
     for item in value:
         if not isinstance(item, list) or len(item) != 3:
             raise RefusedError("bad_request")
-        runs.append(MissedRun(_digest(item[0]), _number(item[1], 1 << 28), _number(item[2], 1 << 28)))
+        runs.append(
+            MissedRun(_digest(item[0]), _number(item[1], PAGE_NUMBERS), _number(item[2], PAGE_NUMBERS))
+        )
     return check_runs(runs)
 
 

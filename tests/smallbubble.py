@@ -25,10 +25,10 @@ from bubble.cachefile import CacheFolder
 from bubble.composition import write_view
 from bubble.spec import BubbleSpec, encode_spec
 from bubble.supply import serve_views
+from bubble.view import ALL_PAGES
 from bubble.viewimage import ROOT, Content, ViewImage, load
 from packageformat.entry import Kind, Node
 from packageformat.hashing import block_id, digest
-from packageformat.limits import PAGES_A_BLOCK
 from packageformat.policy import Policy
 from packageformat.stack import bubble_id
 from packageformat.tree import Tree, build_tree
@@ -330,9 +330,6 @@ def contents_of(image: ViewImage, folder: int = ROOT) -> Iterator[Content]:
             yield image.content(node)
 
 
-_ALL_PAGES = (1 << PAGES_A_BLOCK) - 1
-
-
 class SourceSupplier:
     """Brings blocks from the files that they were made of. Options: delay=SECONDS, refuse=PATH, log=FILE,
     soon=PATH (it is in the cache from the start, and views hear that it came before they ask).
@@ -400,7 +397,7 @@ async def _supply(socket_path: Path, bubble: bytes, image: ViewImage, supplier: 
         views.expect(bubble, soon)
         for node in soon:
             blocks = range(image.content(node).block_count)
-            views.tell(bubble, [(node, block, _ALL_PAGES) for block in blocks])
+            views.tell(bubble, [(node, block, ALL_PAGES) for block in blocks])
         await asyncio.Event().wait()
 
 

@@ -2,8 +2,8 @@
 
 The client has run the old version and has all of it. The server gets the new one, with its launch pack and
 its deltas; the client refreshes its list; then the application is started. Nothing of the new version was
-fetched before. The page cache holds what it does when the old version was just used; what
-an update takes from the disk is told, too. A cold launch is one on an empty client, with an empty page cache.
+fetched before. The page cache holds what it does when the old version was just used; what an update takes
+from the disk is told, too. A cold launch is one on an empty client, with an empty page cache.
 """
 
 from __future__ import annotations
@@ -37,6 +37,7 @@ class Starts:
     from_disk_s: list[float] = field(default_factory=list)  # an update, with nothing in the page cache
     cold_s: list[float] = field(default_factory=list)
     update_bytes: list[int] = field(default_factory=list)
+    from_disk_bytes: list[int] = field(default_factory=list)
     cold_bytes: list[int] = field(default_factory=list)
     load: list[float] = field(default_factory=list)
 
@@ -67,6 +68,11 @@ def measure(count: int, plan: Plan) -> Starts:
         on.service.command("deltas", "build")
         _be_updated(on)
         _start(on, link, from_disk=False)  # a server in use has its files in memory
+        taken = {
+            _UPDATE: (found.update_s, found.update_bytes),
+            _FROM_DISK: (found.from_disk_s, found.from_disk_bytes),
+            _COLD: (found.cold_s, found.cold_bytes),
+        }
         for repeat in range(count):
             found.load.append(os.getloadavg()[0])
             turns = (_UPDATE, _FROM_DISK, _COLD)
@@ -77,14 +83,8 @@ def measure(count: int, plan: Plan) -> Starts:
                 else:
                     _be_updated(on)
                 seconds, received = _start(on, link, from_disk=turn != _UPDATE)
-                if turn == _COLD:
-                    found.cold_s.append(seconds)
-                    found.cold_bytes.append(received)
-                elif turn == _UPDATE:
-                    found.update_s.append(seconds)
-                    found.update_bytes.append(received)
-                else:
-                    found.from_disk_s.append(seconds)
+                taken[turn][0].append(seconds)
+                taken[turn][1].append(received)
     return found
 
 
