@@ -25,8 +25,9 @@ SOONER = 2
 """A page comes where one part in so many had come of what had come when it was asked for."""
 
 NEAR = 10
-"""Thousandths: a page stays that comes no later than that after the middle between its place and when it was
-asked for. Orders are built anew only for what is worth it."""
+"""Thousandths: an order is built anew only if a page comes later than that after the middle between its place
+and when it was asked for. Then all that come after that middle move: each move pushes others back, and they
+would follow one by one, with an order anew for each."""
 
 MOVED_MAX = 1024
 """Pages that are looked at: launches ask for some dozens."""
@@ -59,18 +60,21 @@ def moved_ahead(profile: LaunchProfile, asked: Mapping[Place, int], *, behind: i
     near = NEAR + WINDOW * shift // pages
     touches = (PROFILE_TOUCHES_MAX - len(profile.touches)) // 2  # a page taken out of a touch leaves two
     wanted: dict[Place, int] = {}
+    is_worth_it = False
     for place, come in known.items():
         at = come // SOONER
         if len(wanted) >= touches:
             break
-        if due[place] <= (at + come) // 2 + near:
+        late_by = due[place] - (at + come) // 2
+        if late_by <= 0:
             continue
         if place not in window:
             if behind <= 0 or is_regional(*place):
                 continue
             behind -= 1
         wanted[place] = at
-    if not wanted:
+        is_worth_it = is_worth_it or late_by > near
+    if not is_worth_it:
         return None
     moved = _moved(profile, wanted)
     return moved if in_due_time(moved).touches != ordered.touches else None

@@ -215,6 +215,14 @@ def test_what_is_told_again_and_again_moves_a_few_times_and_then_no_more(told: l
     raise AssertionError("packs would be built anew for ever")
 
 
+def test_pages_that_are_late_together_do_not_move_one_by_one() -> None:
+    """Found by the test above: the others came just before the threshold, and 26 orders were built."""
+    told = [late(0, 1530, 34, 260)]
+    found = moved_up(LARGE, LARGE, [told, told])
+    assert found is not None
+    assert moved_up(LARGE, found, [told, told]) is None
+
+
 def test_pages_that_no_profile_has_take_nobodys_place() -> None:
     made_up = [late(3, number, 1, 0) for number in range(MOVED_MAX // 2)]
     page = 16 * 199 + 3
