@@ -8,6 +8,7 @@ when the file system is unmounted, and takes the bubble's runtime folder with it
 from __future__ import annotations
 
 import errno
+import fcntl
 import gc
 import json
 import os
@@ -20,6 +21,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
@@ -45,6 +47,9 @@ ATTEMPTS_MAX = 3
 """How often a supplier may say HAVE for a block that then is not there or damaged."""
 
 ALL_PAGES = (1 << PAGES_A_BLOCK) - 1
+
+DESCRIPTORS_READY = 4096
+"""Descriptors for which there is room from the beginning, two for each file that is read."""
 
 INTERRUPT_INTERVAL = 0.25
 """Seconds between two looks at whether an interrupted reader is being killed."""
@@ -430,9 +435,17 @@ def _await_init(device: int, readahead: int | None) -> fuse.Init | None:
 
 
 def _raise_descriptor_limit() -> int:
+    """Allow many descriptors, and have room for those of a launch; return how many may be used.
+
+    A table of descriptors that grows in a process with threads waits for every processor to have taken note,
+    10 ms each time that it doubles: 50 ms of a launch. So it grows now, while there is one thread.
+    """
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     limit = min(hard, 1 << 16) if hard != resource.RLIM_INFINITY else 1 << 16
     resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))
+    highest = min(limit, DESCRIPTORS_READY) - 1
+    with suppress(OSError):
+        os.close(fcntl.fcntl(0, fcntl.F_DUPFD_CLOEXEC, highest))
     return limit - 64
 
 

@@ -17,7 +17,13 @@ from packageformat.launchprofile import LaunchProfile, Touch
 from packageformat.limits import PAGES_A_BLOCK
 
 FILE_MAX = 4 << 20
-"""Bytes of the files whose pages are moved up. Of a large one, a German launch's pages are a German's."""
+"""Bytes of the files whose pages are moved up in any number. Of a large one, a German launch's may be a
+German's,"""
+
+FEW = 64
+"""unless they are few: of all large files together at most a 64th of what the first run touched before its
+window. firefox without a network needs four pages that it does not need with one, one after the other: of a
+server 200 ms away that is a second."""
 
 REGION_PAGES = 256
 """Pages of a region of a large file: 1 MiB."""
@@ -40,19 +46,29 @@ def in_due_time(profile: LaunchProfile) -> LaunchProfile:
 
     Moved are those that a run made before its own window, in blocks of small files that the first run touched
     before its window too: libraries that took another branch, not what another language or document needs by
-    itself (that is in files of its own). Times are scaled to the first run's. Then come regions of chance,
-    and what the first run touched right behind its window. Of a table of such regions all comes with the
-    first page that the first run touched: no launch looks it up in the order of another.
+    itself (that is in files of its own); and pages of large files, if they are few. Times are scaled to the
+    first run's. Then come regions of chance, and what the first run touched right behind its window. Of a
+    table of such regions all comes with the first page that the first run touched: no launch looks it up in
+    the order of another.
     """
     window = profile.touches[: profile.window_touches]
     blocks = {block for touch in window for block in _blocks(touch)}
     moved: dict[int, list[Touch]] = {}
     rest: list[Touch] = []
     times = list(accumulate((touch.after_ms for touch in window), max))
+    chance = _regions_of_chance(profile)
+    tables = _tables(profile, chance)
+    early = [touch for touch in profile.touches[profile.window_touches :] if _is_early(profile, touch)]
+    regions = chance.keys() | tables.keys()
+    of_large = [
+        touch for touch in early if not _is_of_small(profile, touch) and _region(touch) not in regions
+    ]
+    is_few = FEW * sum(touch.pages for touch in of_large) <= sum(touch.pages for touch in window)
+    due = {touch for touch in early if _is_of_small(profile, touch) and blocks.issuperset(_blocks(touch))}
+    due.update(of_large if is_few else ())
     for touch in profile.touches[profile.window_touches :]:
-        own = profile.runs[touch.run].window_ms
-        small = profile.contents[touch.content].size <= FILE_MAX
-        if touch.after_ms < own and small and blocks.issuperset(_blocks(touch)):
+        if touch in due:
+            own = profile.runs[touch.run].window_ms
             place = bisect_right(times, touch.after_ms * profile.window_ms // own)
             moved.setdefault(place, []).append(touch)
         else:
@@ -61,15 +77,21 @@ def in_due_time(profile: LaunchProfile) -> LaunchProfile:
     for place, touch in enumerate(window):
         merged += [*moved.get(place, ()), touch]
     merged += moved.get(len(window), ())
-    chance = _regions_of_chance(profile)
-    tables = _tables(profile, chance)
     behind: list[Touch] = []
     for touch in rest:
         near = not touch.run and 0 <= touch.after_ms - profile.window_ms <= RIGHT_BEHIND_MS
-        region = _region(touch)
-        (merged if near or region in chance or region in tables else behind).append(touch)
+        (merged if near or _region(touch) in regions else behind).append(touch)
     merged = _at_once(merged, tables)
     return replace(profile, touches=(*merged, *behind), window_touches=len(merged))
+
+
+def _is_early(profile: LaunchProfile, touch: Touch) -> bool:
+    """Return whether its run made a touch before its window."""
+    return touch.after_ms < profile.runs[touch.run].window_ms
+
+
+def _is_of_small(profile: LaunchProfile, touch: Touch) -> bool:
+    return profile.contents[touch.content].size <= FILE_MAX
 
 
 def is_of_chance(profile: LaunchProfile) -> Callable[[int, int], bool]:
@@ -139,11 +161,11 @@ def _regions_of_chance(profile: LaunchProfile) -> dict[tuple[int, int], int]:
     first: Counter[tuple[int, int]] = Counter()
     other: Counter[tuple[int, int]] = Counter()
     for number, touch in enumerate(profile.touches):
-        if profile.contents[touch.content].size <= FILE_MAX:
+        if _is_of_small(profile, touch):
             continue
         if number < profile.window_touches:
             first[_region(touch)] += touch.pages
-        elif touch.run and touch.after_ms < profile.runs[touch.run].window_ms:
+        elif touch.run and _is_early(profile, touch):
             other[_region(touch)] += touch.pages
     return {
         region: pages

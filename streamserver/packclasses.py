@@ -14,7 +14,7 @@ from packageformat.limits import PAGE_SIZE
 from packageformat.packdirectory import PackDirectory, PackExtent
 from packageformat.packplan import PageClass, fold_classes
 
-RULES = 6
+RULES = 7
 """Grows when packs should be built again because they are built otherwise."""
 
 GAIN_MIN = 0.1
