@@ -1,24 +1,19 @@
 """Puts pages into the kernel's cache before anybody asks for them (FUSE_NOTIFY_STORE).
 
-In a thread of its own, because the kernel takes a page's lock to store it, and somebody who reads that very
-page holds it until the view has answered. The view never waits for the pusher, so it answers, and the pusher
-goes on. What cannot be stored (a file that the kernel does not know yet, a queue that is full) is read as
-anything else is.
+The kernel takes a page's lock to store it, and somebody who reads that very page holds it until the view has
+answered. So it is never the view that stores, but a process beside it (pushline.py). What cannot be stored
+(a file that the kernel does not know) is read as anything else is.
 """
 
 from __future__ import annotations
 
 import errno
 import os
-import queue
-import threading
-import time
+from collections import deque
 from collections.abc import Sequence
 
 from bubble import fuse
-
-QUEUE_BYTES_MAX = 64 << 20
-"""Bytes that may wait to be stored; what is more is left to be read."""
+from packageformat.limits import PAGE_SIZE
 
 PIECE = 1 << 17
 """Bytes of one store: with larger ones some pages were read again (FACTS)."""
@@ -27,75 +22,61 @@ TRIES = 4
 TRY_AGAIN_SECONDS = 0.002
 """A file that the view has just told the kernel of is not known before the look-up that asked has gone on."""
 
+WAITING_MAX = 256
+"""Pieces that may wait to be tried again: 32 MiB."""
 
-_Piece = tuple[int, int, list[bytes], int, float]
-"""The kernel's node, the offset, the data; which try this is, and when it is worth one."""
+_Piece = tuple[float, int, int, list[bytes], int]
+"""When it is worth another try; the kernel's node, the offset, the data; which try that is."""
 
 
 class Pusher:
     """Stores pages of one view's files."""
 
     def __init__(self, device: int) -> None:
-        """Prepare; the thread begins with the first push.
+        """Prepare.
 
         Args:
             device: the descriptor of /dev/fuse.
         """
         self._device = device
-        self._queue: queue.SimpleQueue[_Piece | None] = queue.SimpleQueue()
-        self._waiting = 0  # bytes; counted by both threads, each for itself
-        self._done = 0
-        self._thread: threading.Thread | None = None
+        self._waiting: deque[_Piece] = deque()
         self.pages = 0  # that the kernel has taken
 
-    def push(self, node: int, offset: int, parts: Sequence[bytes]) -> bool:
-        """Have pages, verified, stored at `offset` of the kernel's node; return whether they are queued.
+    def push(self, node: int, offset: int, parts: Sequence[bytes], now: float) -> None:
+        """Store pages, verified, at `offset` of the kernel's node.
 
         Args:
             node: the kernel's.
             offset: of the first page.
             parts: what follows each other there, each at most a block.
+            now: monotonic seconds.
         """
-        if self._waiting - self._done > QUEUE_BYTES_MAX:
-            return False
-        if self._thread is None:
-            self._thread = threading.Thread(target=self._work, name="pusher", daemon=True)
-            self._thread.start()
         piece: list[bytes] = []
         size = 0
         for part in parts:
             if size + len(part) > PIECE:
-                self._put(node, offset, piece, size)
+                self._store((now, node, offset, piece, 1))
                 offset += size
                 piece, size = [], 0
             piece.append(part)
             size += len(part)
-        self._put(node, offset, piece, size)
-        return True
+        self._store((now, node, offset, piece, 1))
 
-    def _put(self, node: int, offset: int, piece: list[bytes], size: int) -> None:
-        self._waiting += size
-        self._queue.put((node, offset, piece, 1, 0.0))
+    def try_again(self, now: float) -> float | None:
+        """Store what is worth another try; return in how many seconds that will be, or None."""
+        while self._waiting and self._waiting[0][0] <= now:
+            _, node, offset, parts, tries = self._waiting.popleft()
+            self._store((now, node, offset, parts, tries))
+        return self._waiting[0][0] - now if self._waiting else None
 
-    def end(self) -> None:
-        """Let the thread end when it can; it may be waiting for a page that nobody will answer any more."""
-        if self._thread is not None:
-            self._queue.put(None)
-
-    def _work(self) -> None:
-        while (item := self._queue.get()) is not None:
-            node, offset, parts, tries, not_before = item
-            size = sum(map(len, parts))
-            if (early := not_before - time.monotonic()) > 0:
-                time.sleep(early)
-            try:
-                os.writev(self._device, (fuse.store_head(node, offset, size), *parts))
-            except OSError as error:
-                if error.errno == errno.ENOENT and tries < TRIES:
-                    again = time.monotonic() + TRY_AGAIN_SECONDS
-                    self._queue.put((node, offset, parts, tries + 1, again))
-                    continue
-                # unknown to the kernel, or unmounted: it will be read, or nobody can
-            else:
-                self.pages += -(-size // 4096)
-            self._done += size
+    def _store(self, piece: _Piece) -> None:
+        now, node, offset, parts, tries = piece
+        size = sum(map(len, parts))
+        try:
+            os.writev(self._device, (fuse.store_head(node, offset, size), *parts))
+        except OSError as error:
+            if error.errno == errno.ENOENT and tries < TRIES and len(self._waiting) < WAITING_MAX:
+                self._waiting.append((now + TRY_AGAIN_SECONDS, node, offset, parts, tries + 1))
+            # else: unknown to the kernel, or unmounted: it will be read, or nobody can
+        else:
+            self.pages += -(-size // PAGE_SIZE)

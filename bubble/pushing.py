@@ -5,12 +5,14 @@ application wants could be one that must come from the network. What is here alr
 that a file costs one request and not one for each page. Of a file that a launch pack holds (`expect`)
 everything is pushed, from the moment on at which the kernel knows the file (`met`).
 
-Nothing is pushed at once: reading and verifying a large run takes milliseconds, in which readers would wait.
-It joins a backlog, of which the view does a slice (`work`) whenever nobody asks for anything.
+Nothing is pushed at once: reading and verifying a large run takes milliseconds, and something more urgent may
+be told meanwhile. It joins a backlog, of which a slice is done at a time (`work`), in a process beside the
+view (pushline.py).
 """
 
 from __future__ import annotations
 
+import time
 from array import array
 from collections import deque
 from collections.abc import Iterable, Mapping
@@ -25,12 +27,8 @@ FIRST_BEFORE, FIRST_AFTER = 64, 448
 BEFORE, AFTER = 8, 56
 """Pages around any later one: 256 KiB in all."""
 
-AROUND = 32
-"""Pages of what lies around a read that are pushed before anybody else is answered: who reads on at once
-would ask for each of them otherwise, and be answered before the backlog."""
-
-SLICE = 64
-"""Pages of one slice of the backlog: 256 KiB take two milliseconds to read and to verify."""
+SLICE = 32
+"""Pages of one slice of the backlog: 128 KiB take a millisecond to read, to verify and to store."""
 
 
 class Pushing:
@@ -44,11 +42,6 @@ class Pushing:
         # kernel knew them: pages by block
         self._met: set[int] = set()  # nodes that the kernel knows
         self._backlog: deque[tuple[int, int, int]] = deque()  # file, first page, count
-
-    @property
-    def pages(self) -> int:
-        """How many pages the kernel has taken."""
-        return self._pusher.pages
 
     @property
     def has_work(self) -> bool:
@@ -129,12 +122,12 @@ class Pushing:
     def _push(self, content: int, given: array[int], first: int, parts: list[bytes]) -> int:
         """Push a run of pages; return how many."""
         pages = -(-sum(map(len, parts)) // PAGE_SIZE)
-        if self._pusher.push(content + 1, first * PAGE_SIZE, parts):
-            page, left = first, pages
-            while left:
-                start = page % PAGES_A_BLOCK
-                some = min(left, PAGES_A_BLOCK - start)
-                given[page // PAGES_A_BLOCK] |= (1 << some) - 1 << start
-                page += some
-                left -= some
-        return pages  # taken or not: the work is done
+        self._pusher.push(content + 1, first * PAGE_SIZE, parts, time.monotonic())
+        page, left = first, pages
+        while left:
+            start = page % PAGES_A_BLOCK
+            some = min(left, PAGES_A_BLOCK - start)
+            given[page // PAGES_A_BLOCK] |= (1 << some) - 1 << start
+            page += some
+            left -= some
+        return pages

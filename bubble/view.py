@@ -8,7 +8,6 @@ when the file system is unmounted, and takes the bubble's runtime folder with it
 from __future__ import annotations
 
 import errno
-import fcntl
 import gc
 import json
 import os
@@ -21,7 +20,6 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Iterable
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
@@ -33,8 +31,7 @@ from bubble.cachefile import CacheFolder
 from bubble.contentstore import ContentStore, Lack
 from bubble.fuse import Opcode
 from bubble.holder import hold
-from bubble.pusher import Pusher
-from bubble.pushing import AROUND, SLICE, Pushing
+from bubble.pushline import PushLine, start
 from bubble.supplyline import SupplyLine
 from bubble.supplymessage import Message, Word
 from bubble.trace import Trace
@@ -47,9 +44,6 @@ ATTEMPTS_MAX = 3
 """How often a supplier may say HAVE for a block that then is not there or damaged."""
 
 ALL_PAGES = (1 << PAGES_A_BLOCK) - 1
-
-DESCRIPTORS_READY = 4096
-"""Descriptors for which there is room from the beginning, two for each file that is read."""
 
 INTERRUPT_INTERVAL = 0.25
 """Seconds between two looks at whether an interrupted reader is being killed."""
@@ -97,7 +91,7 @@ class View:
         device: int,
         uid: int,
         gid: int,
-        pusher: Pusher | None = None,
+        pushing: PushLine | None = None,
         introduce: Callable[[Iterable[bytes]], bool] = lambda _: False,
     ) -> None:
         self._image = image
@@ -107,7 +101,7 @@ class View:
         self._trace = Trace.from_environment()
         self._reads: dict[int, _Read] = {}
         self._attempts: dict[tuple[int, int], int] = {}
-        self._pushing = Pushing(store, pusher) if pusher is not None else None
+        self._pushing = pushing
         self._introduce = introduce
         self._files = ViewFiles(image, uid, gid, self._pushing.met if self._pushing is not None else None)
         self.requests = [0] * 64
@@ -124,6 +118,7 @@ class View:
         poll = select.poll()
         poll.register(device, select.POLLIN)
         watched: tuple[int, int] | None = None
+        telling: int | None = None
         buffer = bytearray(fuse.BUFFER_SIZE)
         buffers = [buffer]
         readv = os.readv
@@ -138,11 +133,15 @@ class View:
                 if want is not None:
                     poll.register(*want)
                 watched = want
-            pushing = self._pushing is not None and self._pushing.has_work
-            ready = poll.poll(0 if pushing else self._patience())
-            if pushing and not ready:
-                self._push_on()
-            for number, events in ready:
+            if self._pushing is not None:
+                self._pushing.flush()
+                if self._pushing.descriptor != telling:
+                    if telling is not None:
+                        poll.unregister(telling)
+                    telling = self._pushing.descriptor
+                    if telling is not None:
+                        poll.register(telling, select.POLLOUT)
+            for number, events in poll.poll(self._patience()):
                 if number == device:
                     try:
                         size = readv(device, buffers)
@@ -154,7 +153,7 @@ class View:
                         return
                     if not self._answer(memoryview(buffer)[:size]):
                         return
-                else:
+                elif number != telling:
                     if events & select.POLLOUT:
                         line.flush(time.monotonic())
                     if events & ~select.POLLOUT:
@@ -212,18 +211,7 @@ class View:
             answer = fuse.failure(unique, errno.EIO)
         if answer:
             self._reply(answer)
-            if opcode == Opcode.READ and self._pushing is not None and len(answer) > fuse.OUT.size:
-                _, offset, size = fuse.READ_IN.unpack_from(request, fuse.IN.size)
-                self._pushing.read(node - 1, offset, size)
-                self._push_on(AROUND)
         return True
-
-    def _push_on(self, pages: int = SLICE) -> None:
-        """Give the kernel something of what waits to be pushed; never a reader's trouble."""
-        try:
-            self._pushing.work(pages)  # type: ignore[union-attr]
-        except Exception:  # noqa: BLE001 - it will be read instead
-            log(f"a bug in pushing: {traceback.format_exc().strip()!r}")
 
     def _reply(self, answer: bytes) -> None:
         try:
@@ -240,6 +228,9 @@ class View:
             return fuse.reply(unique)
         if self._trace is not None:
             self._trace.note(content, offset, size)
+        if self._pushing is not None:
+            self._pushing.read(content, offset, size)
+            self._pushing.flush()  # while this is answered, what lies around it is pushed
         return self._serve(unique, content, offset, size, thread)
 
     def _serve(self, unique: int, content: int, offset: int, size: int, thread: int) -> bytes:
@@ -435,17 +426,9 @@ def _await_init(device: int, readahead: int | None) -> fuse.Init | None:
 
 
 def _raise_descriptor_limit() -> int:
-    """Allow many descriptors, and have room for those of a launch; return how many may be used.
-
-    A table of descriptors that grows in a process with threads waits for every processor to have taken note,
-    10 ms each time that it doubles: 50 ms of a launch. So it grows now, while there is one thread.
-    """
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     limit = min(hard, 1 << 16) if hard != resource.RLIM_INFINITY else 1 << 16
     resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))
-    highest = min(limit, DESCRIPTORS_READY) - 1
-    with suppress(OSError):
-        os.close(fcntl.fcntl(0, fcntl.F_DUPFD_CLOEXEC, highest))
     return limit - 64
 
 
@@ -477,9 +460,14 @@ def _serve(
 ) -> int:
     """Be the view of one bubble, to its end."""
     line = SupplyLine(Path(task.supplier), bytes.fromhex(task.bubble_id), task.supplier_restart)
-    pusher = Pusher(device) if pushes else None
+    most = _raise_descriptor_limit()
+
+    def make_store() -> ContentStore:
+        return ContentStore(image, CacheFolder(Path(task.cache)), most)
+
+    pushing = start(device, make_store, [door.fileno(), *task.kept], log) if pushes else None
     try:
-        store = ContentStore(image, CacheFolder(Path(task.cache)), _raise_descriptor_limit())
+        store = make_store()
         view = View(
             image,
             store,
@@ -487,7 +475,7 @@ def _serve(
             device,
             os.getuid(),
             os.getgid(),
-            pusher,
+            pushing,
             lambda paths: introduce(door, paths),
         )
         view.died = died
@@ -502,8 +490,8 @@ def _serve(
         log(f"ends by a bug: {traceback.format_exc().strip()!r}")
         return 1
     _write_figures(view, task)
-    if pusher is not None:
-        pusher.end()
+    if pushing is not None:
+        pushing.close()
     line.close()
     os.close(device)
     runtimefolder.remove(Path(task.folder))  # should the holder be gone

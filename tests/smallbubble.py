@@ -375,7 +375,7 @@ class SourceSupplier:
         self.cache.create(name, content_size).write_block(number, plain)
         if self.record:
             with self.record.open("a") as record:
-                print(layer.hex(), block, file=record)
+                print(layer.hex(), block, pages, file=record)
 
     async def damaged(self, layer: bytes, block: int) -> None:
         name, content_size, number = self.places[layer, block]

@@ -131,6 +131,28 @@ def test_what_is_announced_is_in_the_kernel_before_anybody_asks(place: Stand, ac
     assert after["read_bytes"] - before["read_bytes"] < len(large) / 2, "only the programs are read"
 
 
+def test_who_pushes_is_replaced_with_the_view_and_not_missed(place: Stand, account: Account) -> None:
+    layer = Layer()
+    source = place.folder / "large"
+    source.write_bytes(BIG)
+    source.chmod(0o644)
+    layer.file("opt/big", source)
+    bubble = place.bubble([small_system().build(), layer.build()], streamed=True)
+    with bubble.supplied():
+        reader = Reader(bubble)
+        first = one(account, "bubble.pusher")
+        os.kill(one(account, "bubble.view"), signal.SIGKILL)
+        assert reader.ask("cat /etc/issue") == "a small system"
+        end = time.monotonic() + 10
+        while first in (there := named(account, "bubble.pusher")) or not there:
+            assert time.monotonic() < end
+            time.sleep(0.02)
+        os.kill(one(account, "bubble.pusher"), signal.SIGKILL)
+        assert reader.ask("sha256sum < /opt/big").split()[0] == sha256(BIG).hexdigest()
+        assert reader.end() == 0
+    assert bubble.log().count("another takes over") == 1
+
+
 def test_views_killed_in_reads_are_replaced_and_every_byte_is_right(bubble: Bubble, account: Account) -> None:
     with bubble.supplied("delay=0.4"):
         reader = Reader(bubble)

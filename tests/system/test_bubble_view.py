@@ -319,7 +319,7 @@ def test_readers_of_one_block_share_one_fetch(place, system, account):
     bubble = place.bubble([system, application()])
     with bubble.supplied(f"log={record}", "delay=0.2"):
         said(bubble, "for n in 1 2 3 4 5; do sha256sum /opt/app/big & done; wait")
-    fetched = record.read_text().splitlines()
+    fetched = record.read_text().splitlines()  # a block comes again for further pages of it, no page twice
     assert len(fetched) == len(set(fetched))
 
 

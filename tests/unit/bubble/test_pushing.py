@@ -9,7 +9,7 @@ import pytest
 from bubble.cachefile import CacheFile, CacheFolder
 from bubble.composition import write_view
 from bubble.contentstore import ContentStore
-from bubble.pushing import AROUND, FIRST_AFTER, FIRST_BEFORE, SLICE, Pushing
+from bubble.pushing import FIRST_AFTER, FIRST_BEFORE, SLICE, Pushing
 from bubble.viewimage import load
 from packageformat.entry import Kind, Node
 from packageformat.hashing import block_id, digest
@@ -23,26 +23,22 @@ ALL = (1 << PAGES_A_BLOCK) - 1
 
 
 class Taker:
-    """Takes what is pushed; refuses when told to."""
+    """Takes what is pushed."""
 
     def __init__(self) -> None:
         self.taken: dict[int, bytes] = {}
         self.twice: list[int] = []
-        self.refuses = False
-        self.pages = 0
 
-    def push(self, node: int, offset: int, parts: list[bytes]) -> bool:
+    def push(self, node: int, offset: int, parts: list[bytes], now: float) -> None:
+        assert now > 0
         assert node == FILE + 1 and offset % PAGE_SIZE == 0
         assert all(0 < len(part) <= BLOCK_SIZE for part in parts)
         data = b"".join(parts)
-        if self.refuses:
-            return False
         for start in range(0, len(data), PAGE_SIZE):
             page = (offset + start) // PAGE_SIZE
             if page in self.taken:
                 self.twice.append(page)
             self.taken[page] = data[start : start + PAGE_SIZE]
-        return True
 
 
 class Ground:
@@ -144,22 +140,10 @@ def test_another_file_is_pushed_only_around_reads_and_those_come_first(ground):
 def test_what_follows_a_read_is_pushed_before_what_precedes_it(ground):
     ground.bring(*range(BLOCKS))
     ground.pushing.read(FILE, 100 * PAGE_SIZE, PAGE_SIZE)
-    ground.pushing.work(AROUND)
-    assert set(ground.taker.taken) == set(range(101, 100 + AROUND))
+    ground.pushing.work()
+    assert set(ground.taker.taken) == set(range(101, 100 + SLICE))
     ground.work()
     assert min(ground.taker.taken) == 100 - FIRST_BEFORE
-
-
-def test_what_is_refused_is_not_taken_for_given(ground):
-    ground.bring(5)
-    ground.pushing.expect([FILE])
-    ground.taker.refuses = True
-    ground.pushing.met(FILE)
-    ground.work()
-    ground.taker.refuses = False
-    ground.pushing.came(FILE, {5: ALL})
-    ground.work()
-    assert set(ground.taker.taken) == ground.pages_of(5)
 
 
 def test_damage_in_the_cache_is_never_pushed(ground):
