@@ -246,6 +246,9 @@ def _keep(task: KeeperTask, door: socket.socket) -> None:
                 word, descriptors, _, _ = socket.recv_fds(door, 1, 1)
                 if not word:
                     _log("the view has died: the bubble ends")
+                    # The pusher may hold /dev/fuse, waiting for a page that only the view would have given.
+                    with suppress(OSError):
+                        namespaces.abort_fuse(Path(task.folder) / "view")
                     return  # the record stays: the next start sweeps up by it
                 for names in descriptors:  # a thread: a child would be an inhabitant, which it waits for
                     try:

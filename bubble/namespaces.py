@@ -35,8 +35,10 @@ MS_PRIVATE = 1 << 18
 MS_SLAVE = 1 << 19
 MS_SHARED = 1 << 20
 
+_PR_SET_PDEATHSIG, _SIGKILL = 1, 9
 _PR_SET_DUMPABLE = 4
 _PR_SET_NAME = 15
+_MNT_FORCE = 1
 _SIGCHLD = 17
 _MOVE_MOUNT_F_EMPTY_PATH = 0x4
 _MOVE_MOUNT_T_EMPTY_PATH = 0x40
@@ -120,6 +122,23 @@ def mount_overlay(lower: Path, upper: Path, work: Path, target: Path) -> None:
 def stay_visible_to_owner() -> None:
     """Let the user who owns this process's user namespace enter it: unshare made it private."""
     _check(_libc.prctl(_PR_SET_DUMPABLE, 1, 0, 0, 0), "prctl(PR_SET_DUMPABLE)")
+
+
+def end_with(parent: int) -> None:
+    """Have this process killed when its parent ends; it ends now if that is no longer `parent`."""
+    _check(_libc.prctl(_PR_SET_PDEATHSIG, _SIGKILL, 0, 0, 0), "prctl(PR_SET_PDEATHSIG)")
+    if os.getppid() != parent:
+        os._exit(0)
+
+
+def abort_fuse(place: Path) -> None:
+    """Have the kernel answer whoever waits for a FUSE file system, mounted here, that nobody serves any more.
+
+    Raises:
+        OSError: the kernel does not. That it is busy is not among it: it is not to be unmounted.
+    """
+    if _libc.umount2(os.fsencode(place), _MNT_FORCE) and ctypes.get_errno() != errno.EBUSY:
+        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()), str(place))
 
 
 def name_process(name: str) -> None:

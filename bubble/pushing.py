@@ -65,7 +65,7 @@ class Pushing:
             self.came(node, blocks)
 
     def read(self, content: int, offset: int, size: int) -> None:
-        """Push what lies around a read that was just answered, before anything else."""
+        """Push what lies around a read, before anything else."""
         first, last = offset // PAGE_SIZE, (offset + max(size, 1) - 1) // PAGE_SIZE
         given = self._given.get(content)
         if given is None:
@@ -74,7 +74,7 @@ class Pushing:
         else:
             start, end = max(0, first - BEFORE), last + AFTER
         for page in range(first, min(last + 1, PAGES_A_BLOCK * len(given))):
-            given[page // PAGES_A_BLOCK] |= 1 << page % PAGES_A_BLOCK  # read: the kernel has it
+            given[page // PAGES_A_BLOCK] |= 1 << page % PAGES_A_BLOCK  # the view gives it, or it is not here
         if start < first:
             self._backlog.appendleft((content, start, first - start))
         self._backlog.appendleft((content, first, end - first))  # who reads goes on from there, mostly

@@ -1,8 +1,10 @@
 """Pushing in a process beside the view, which tells it what happens and never waits for it.
 
 To verify and store the pages of a launch takes as long as to answer its reads: in one process, readers waited
-for that. The process is the view's child, with a store of its own over the same cache; it ends with the view
-that forked it. The view that takes over from one that died begins with a new one.
+for that. The process is the view's child, with a store of its own over the same cache; it is killed with the
+view that forked it. The view that takes over from one that died begins with a new one. It may be waiting,
+uninterruptibly, for a page that the view was to give, and holds /dev/fuse as long: where no other view takes
+over, the keeper has the kernel let go of it.
 
     view ── records ──▶ pusher ── FUSE_NOTIFY_STORE ──▶ kernel
 """
@@ -17,8 +19,8 @@ import struct
 import time
 import traceback
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from enum import IntEnum
-from typing import NoReturn
 
 from bubble import namespaces
 from bubble.contentstore import ContentStore
@@ -41,20 +43,24 @@ class _What(IntEnum):
     MET = 2
     READ = 3
     CAME = 4
+    CHANGED = 5
+    DISTRUST = 6
 
 
 class PushLine:
     """The view's end. Whatever is wrong with the other one, the view serves on: pages are read then."""
 
-    def __init__(self, channel: socket.socket, count: mmap.mmap) -> None:
+    def __init__(self, channel: socket.socket, count: mmap.mmap, process: int) -> None:
         """Take the line to a process that `start` has forked.
 
         Args:
             channel: to it, not blocking.
             count: memory in which it counts the pages that the kernel has taken.
+            process: its id.
         """
         self._channel: socket.socket | None = channel
         self._count = count
+        self._process = process
         self._told = bytearray()  # not yet sent
 
     @property
@@ -85,6 +91,15 @@ class PushLine:
         for block, pages in blocks.items():
             self._tell(_What.CAME, content, block, pages)
 
+    def changed(self, content: int) -> None:
+        """Tell that the supplier has changed something of a file; see ContentStore.refresh."""
+        self._tell(_What.CHANGED, content)
+
+    def distrust(self, content: int, block: int) -> None:
+        """Tell at once that a block is damaged; see ContentStore.distrust."""
+        self._tell(_What.DISTRUST, content, block)
+        self.flush()
+
     def flush(self) -> None:
         """Send what was told, as far as it is taken now."""
         if self._channel is None or not self._told:
@@ -102,6 +117,8 @@ class PushLine:
             self._channel.close()
             self._channel = None
         self._told.clear()
+        with suppress(ChildProcessError):
+            os.waitpid(self._process, os.WNOHANG)
 
     def _tell(self, what: _What, content: int, place: int = 0, size: int = 0) -> None:
         if self._channel is not None and len(self._told) < _TELL_MAX:
@@ -122,11 +139,12 @@ def start(
         log: writes a line.
     """
     try:
+        count = mmap.mmap(-1, mmap.PAGESIZE)
         ours, theirs = socket.socketpair()
     except OSError as error:
         log(f"nothing is pushed: {error.strerror}")
         return None
-    count = mmap.mmap(-1, mmap.PAGESIZE)
+    view = os.getpid()
     try:
         process = os.fork()
     except OSError as error:
@@ -135,29 +153,19 @@ def start(
             each.close()
         return None
     if not process:
-        ours.close()
-        for descriptor in ends:
-            os.close(descriptor)
-        _be_pusher(theirs, device, make_store, count, log)
+        try:
+            namespaces.end_with(view)
+            namespaces.name_process("bubble.pusher")
+            for descriptor in (ours.detach(), *ends):
+                os.close(descriptor)
+            work(theirs, make_store(), Pusher(device), count, log)
+        except BaseException:  # noqa: BLE001 - nothing of the view's goes on here
+            log(f"the pusher ends by a bug: {traceback.format_exc().strip()!r}")
+        finally:
+            os._exit(0)
     theirs.close()
     ours.setblocking(False)
-    return PushLine(ours, count)
-
-
-def _be_pusher(
-    channel: socket.socket,
-    device: int,
-    make_store: Callable[[], ContentStore],
-    count: mmap.mmap,
-    log: Callable[[str], None],
-) -> NoReturn:
-    try:
-        namespaces.name_process("bubble.pusher")
-        work(channel, make_store(), Pusher(device), count, log)
-    except BaseException:  # noqa: BLE001 - nothing of the view's goes on here
-        log(f"the pusher ends by a bug: {traceback.format_exc().strip()!r}")
-    finally:
-        os._exit(0)
+    return PushLine(ours, count, process)
 
 
 def work(
@@ -199,7 +207,7 @@ def work(
                 if not is_told:
                     log(f"some pages are not pushed: {error}")
                 is_told = True
-            _COUNT.pack_into(count, 0, pusher.pages)
+        _COUNT.pack_into(count, 0, pusher.pages)
 
 
 def _take(data: bytes, pushing: Pushing, store: ContentStore) -> None:
@@ -216,8 +224,11 @@ def _take(data: bytes, pushing: Pushing, store: ContentStore) -> None:
             of = content
             came[place] = came.get(place, 0) | size
         elif what == _What.READ:
-            store.refresh(content)
             pushing.read(content, place, size)
+        elif what == _What.CHANGED:
+            store.refresh(content)
+        elif what == _What.DISTRUST:
+            store.distrust(content, place)
         elif what == _What.MET:
             pushing.met(content)
         elif what == _What.EXPECT:

@@ -123,6 +123,14 @@ class View:
         buffers = [buffer]
         readv = os.readv
         while True:
+            if self._pushing is not None:  # first: what it lets go of may be the line's descriptor by now
+                self._pushing.flush()
+                if self._pushing.descriptor != telling:
+                    if telling is not None:
+                        poll.unregister(telling)
+                    telling = self._pushing.descriptor
+                    if telling is not None:
+                        poll.register(telling, select.POLLOUT)
             descriptor = line.descriptor
             want = None
             if descriptor is not None:
@@ -133,14 +141,6 @@ class View:
                 if want is not None:
                     poll.register(*want)
                 watched = want
-            if self._pushing is not None:
-                self._pushing.flush()
-                if self._pushing.descriptor != telling:
-                    if telling is not None:
-                        poll.unregister(telling)
-                    telling = self._pushing.descriptor
-                    if telling is not None:
-                        poll.register(telling, select.POLLOUT)
             for number, events in poll.poll(self._patience()):
                 if number == device:
                     try:
@@ -247,7 +247,7 @@ class View:
                 return fuse.reply(unique, data)
             blocks = range(offset // BLOCK_SIZE, (offset + size - 1) // BLOCK_SIZE + 1)
             for block in blocks:
-                store.distrust(content, block)
+                self._distrust(content, block)
             lacks = [(block, ALL_PAGES, Lack.DAMAGED) for block in blocks]
         now = time.monotonic()
         for block, _, lack in lacks:
@@ -260,7 +260,7 @@ class View:
         for block, pages, lack in lacks:
             if lack is Lack.DAMAGED:
                 self.damages += 1
-                store.distrust(content, block)
+                self._distrust(content, block)
                 log(
                     f"block {block} of {self._content_name(content)} is damaged in the cache: asked for again"
                 )
@@ -270,6 +270,11 @@ class View:
             unique, thread, content, offset, size, {block: pages for block, pages, _ in lacks}
         )
         return b""
+
+    def _distrust(self, content: int, block: int) -> None:
+        self._store.distrust(content, block)
+        if self._pushing is not None:
+            self._pushing.distrust(content, block)
 
     def _arrived(self, messages: Iterable[Message]) -> None:
         """Go on with the reads that waited for what the supplier speaks of."""
@@ -282,6 +287,8 @@ class View:
                 continue
             self._store.refresh(content)
             if message.word is Word.HAVE:
+                if self._pushing is not None:
+                    self._pushing.changed(content)
                 key = (content, block)
                 self._attempts[key] = self._attempts.get(key, 0) + 1
             elif message.word is Word.FAILED:
@@ -460,13 +467,15 @@ def _serve(
 ) -> int:
     """Be the view of one bubble, to its end."""
     line = SupplyLine(Path(task.supplier), bytes.fromhex(task.bubble_id), task.supplier_restart)
-    most = _raise_descriptor_limit()
+    pushing: PushLine | None = None
 
     def make_store() -> ContentStore:
         return ContentStore(image, CacheFolder(Path(task.cache)), most)
 
-    pushing = start(device, make_store, [door.fileno(), *task.kept], log) if pushes else None
     try:
+        most = _raise_descriptor_limit()
+        if pushes:
+            pushing = start(device, make_store, [door.fileno(), *task.kept], log)
         store = make_store()
         view = View(
             image,

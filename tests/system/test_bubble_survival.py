@@ -37,11 +37,14 @@ def place(account: Account) -> Iterator[Stand]:
 
 
 @pytest.fixture
-def bubble(place: Stand) -> Bubble:
+def bubble(place: Stand, request: pytest.FixtureRequest) -> Bubble:
     layer = Layer()
     for number in range(KILLS + 1):
         layer.file(f"opt/big{number}", bytes([number]) + BIG)
-    return place.bubble([small_system().build(), layer.build()])
+    return place.bubble([small_system().build(), layer.build()], streamed=getattr(request, "param", False))
+
+
+WITH_A_PUSHER_OR_WITHOUT = pytest.mark.parametrize("bubble", [False, True], indirect=True)
 
 
 def named(account: Account, name: str) -> list[int]:
@@ -153,6 +156,7 @@ def test_who_pushes_is_replaced_with_the_view_and_not_missed(place: Stand, accou
     assert bubble.log().count("another takes over") == 1
 
 
+@WITH_A_PUSHER_OR_WITHOUT
 def test_views_killed_in_reads_are_replaced_and_every_byte_is_right(bubble: Bubble, account: Account) -> None:
     with bubble.supplied("delay=0.4"):
         reader = Reader(bubble)
@@ -179,6 +183,7 @@ def test_a_view_killed_while_nobody_reads_is_replaced(bubble: Bubble, account: A
         assert reader.end() == 0
 
 
+@WITH_A_PUSHER_OR_WITHOUT
 def test_views_that_die_again_and_again_end_the_bubble(bubble: Bubble, account: Account) -> None:
     with bubble.supplied("delay=0.5"):
         reader = Reader(bubble)
@@ -194,6 +199,7 @@ def test_views_that_die_again_and_again_end_the_bubble(bubble: Bubble, account: 
         assert (done.returncode, done.stdout) == (0, "a small system\n")
 
 
+@WITH_A_PUSHER_OR_WITHOUT
 def test_a_kernel_that_repeats_no_requests_ends_the_bubble_rather_than_hang_it(
     bubble: Bubble, account: Account
 ) -> None:
@@ -207,6 +213,7 @@ def test_a_kernel_that_repeats_no_requests_ends_the_bubble_rather_than_hang_it(
         assert "repeats no requests" in bubble.log()
 
 
+@WITH_A_PUSHER_OR_WITHOUT
 def test_a_view_whose_holder_was_killed_serves_on_and_is_the_last(bubble: Bubble, account: Account) -> None:
     with bubble.supplied("delay=0.1"):
         reader = Reader(bubble)
@@ -220,6 +227,45 @@ def test_a_view_whose_holder_was_killed_serves_on_and_is_the_last(bubble: Bubble
         assert "the view has died" in bubble.log()
 
 
+def test_a_pusher_that_waits_for_a_page_of_a_dead_view_hangs_nobody(place: Stand, account: Account) -> None:
+    layer = Layer()
+    layer.file("opt/big", BIG)
+    bubble = place.bubble([small_system().build(), layer.build()], streamed=True)
+    code = (
+        "import os, sys\n"
+        "big = os.open('/opt/big', os.O_RDONLY)\n"
+        "print('ready', flush=True)\n"
+        "for line in sys.stdin:\n"
+        "    print(len(os.pread(big, 4096, 4096 * int(line))), flush=True)\n"
+    )
+
+    def wait_for(name: str, state: str) -> None:
+        end = time.monotonic() + 10
+        process = one(account, name)
+        while Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != state:
+            assert time.monotonic() < end, (name, state)
+            time.sleep(0.01)
+
+    with bubble.supplied():
+        reader = Reader(bubble)
+        assert reader.ask(f'exec python3 -c "{code}"') == "ready"
+        os.kill(one(account, "bubble.pusher"), signal.SIGSTOP)
+        assert reader.ask("0") == "4096"  # its block is here, and the pusher is to push all of it
+        os.kill(one(account, "bubble.view"), signal.SIGSTOP)
+        wait_for("bubble.view", "T")
+        reader.tell("8")
+        time.sleep(0.5)  # now this page is locked: its reader waits for the view
+        os.kill(one(account, "bubble.pusher"), signal.SIGCONT)
+        wait_for("bubble.pusher", "D")
+        for name in ("bubble.holder", "bubble.view"):
+            os.kill(one(account, name), signal.SIGKILL)
+        assert reader.process.wait(10) == 137
+        reader.end()
+    assert "the view has died" in bubble.log()
+    assert named(account, "bubble.pusher") == []
+
+
+@WITH_A_PUSHER_OR_WITHOUT
 def test_nothing_is_left_when_the_holder_was_killed(bubble: Bubble, account: Account) -> None:
     with bubble.supplied():
         reader = Reader(bubble)

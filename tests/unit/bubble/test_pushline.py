@@ -22,11 +22,15 @@ from bubble.pushline import PushLine, work
 from bubble.viewimage import load
 from packageformat.entry import Kind, Node
 from packageformat.hashing import block_id, digest
-from packageformat.limits import BLOCK_SIZE, PAGE_SIZE
+from packageformat.limits import BLOCK_SIZE, PAGE_SIZE, PAGES_A_BLOCK
 from packageformat.tree import build_tree
 
-PLAIN = [digest(bytes([n])) * (BLOCK_SIZE // 32) for n in range(4)]
+PLAIN = [
+    b"".join(digest(bytes([block, page])) * (PAGE_SIZE // 32) for page in range(PAGES_A_BLOCK))
+    for block in range(4)
+]
 FILE = 1
+NOBODY = 1  # a process that is not our child
 
 
 def wait_until(is_so: Callable[[], object]) -> None:
@@ -34,6 +38,14 @@ def wait_until(is_so: Callable[[], object]) -> None:
     while not is_so():
         assert time.monotonic() < end
         time.sleep(0.01)
+
+
+def has_children() -> bool:
+    try:
+        os.waitpid(-1, os.WNOHANG)
+    except ChildProcessError:
+        return False
+    return True
 
 
 @pytest.fixture
@@ -85,23 +97,46 @@ def test_a_process_stores_what_the_view_tells_of_and_ends_with_it(make_store, de
     line.came(FILE, {0: 0b11, 3: 1})  # all of a block that is here; nothing of one that is not
     line.read(FILE, 2 * BLOCK_SIZE, PAGE_SIZE)
     line.flush()
-    wait_until(lambda: line.pages >= 31)
     expected = {(FILE + 1, at * PAGE_SIZE) for at in (*range(16), *range(33, 48))}
-    assert expected <= set(stored(tmp_path / "device"))
+    wait_until(lambda: line.pages >= len(expected) and expected <= set(stored(tmp_path / "device")))
     for (_, offset), page in stored(tmp_path / "device").items():
-        assert page == PLAIN[offset // BLOCK_SIZE][:PAGE_SIZE]
+        assert page == PLAIN[offset // BLOCK_SIZE][offset % BLOCK_SIZE :][:PAGE_SIZE]
     line.close()
-    assert os.wait()[1] == 0
+    wait_until(lambda: not has_children())
     line.read(FILE, 0, PAGE_SIZE)
     line.flush()
     assert line.descriptor is None
     os.close(inward)
 
 
+def test_what_the_view_found_damaged_is_verified_again_before_it_is_pushed(make_store, device, tmp_path):
+    ours, theirs = socket.socketpair()
+    line = PushLine(ours, mmap.mmap(-1, mmap.PAGESIZE), NOBODY)
+    store = make_store()
+    assert not store.lacks(FILE, 0, BLOCK_SIZE), "it is verified"
+    (place,) = [
+        path for path in tmp_path.rglob("*") if path.is_file() and path.stat().st_size > 2 * BLOCK_SIZE
+    ]
+    with place.open("r+b") as file:
+        file.write(b"?")
+    line.met(FILE)
+    line.expect([FILE])
+    line.distrust(FILE, 0)
+    line.came(FILE, {0: 1, 1: 1})
+    line.flush()
+    worker = threading.Thread(target=work, args=(theirs, store, Pusher(device), line._count, pytest.fail))
+    worker.start()
+    with theirs:
+        wait_until(lambda: (FILE + 1, BLOCK_SIZE) in stored(tmp_path / "device"))
+        line.close()
+        worker.join(10)
+    assert (FILE + 1, 0) not in stored(tmp_path / "device")
+
+
 def test_the_view_waits_for_nobody_and_what_it_told_comes_in_order():
     ours, theirs = socket.socketpair()
     ours.setblocking(False)
-    line = PushLine(ours, mmap.mmap(-1, mmap.PAGESIZE))
+    line = PushLine(ours, mmap.mmap(-1, mmap.PAGESIZE), NOBODY)
     told = 0
     while line.descriptor is None:
         line.read(told, 0, 0)
@@ -131,7 +166,7 @@ def test_the_view_waits_for_nobody_and_what_it_told_comes_in_order():
 def test_a_view_that_tells_without_end_keeps_little():
     ours, theirs = socket.socketpair()
     ours.setblocking(False)
-    line = PushLine(ours, mmap.mmap(-1, mmap.PAGESIZE))
+    line = PushLine(ours, mmap.mmap(-1, mmap.PAGESIZE), NOBODY)
     with theirs:
         for _ in range(300_000):
             line.met(1)
@@ -161,7 +196,7 @@ def test_records_that_come_in_pieces_are_understood_and_a_disk_that_fails_is_tol
 
 
 def told_in_pieces(ours: socket.socket, count: mmap.mmap) -> None:
-    line = PushLine(ours, count)
+    line = PushLine(ours, count, NOBODY)
     line.read(FILE, 0, PAGE_SIZE)
     line.read(FILE, BLOCK_SIZE, PAGE_SIZE)
     data = bytes(line._told)
