@@ -137,8 +137,11 @@ def abort_fuse(place: Path) -> None:
     Raises:
         OSError: the kernel does not. That it is busy is not among it: it is not to be unmounted.
     """
-    if _libc.umount2(os.fsencode(place), _MNT_FORCE) and ctypes.get_errno() != errno.EBUSY:
-        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()), str(place))
+    try:
+        _check(_libc.umount2(os.fsencode(place), _MNT_FORCE), f"umount2({place})")
+    except OSError as error:
+        if error.errno != errno.EBUSY:
+            raise
 
 
 def name_process(name: str) -> None:

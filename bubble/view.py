@@ -118,29 +118,18 @@ class View:
         poll = select.poll()
         poll.register(device, select.POLLIN)
         watched: tuple[int, int] | None = None
-        telling: int | None = None
+        telling: tuple[int, int] | None = None
         buffer = bytearray(fuse.BUFFER_SIZE)
         buffers = [buffer]
         readv = os.readv
         while True:
             if self._pushing is not None:  # first: what it lets go of may be the line's descriptor by now
                 self._pushing.flush()
-                if self._pushing.descriptor != telling:
-                    if telling is not None:
-                        poll.unregister(telling)
-                    telling = self._pushing.descriptor
-                    if telling is not None:
-                        poll.register(telling, select.POLLOUT)
+                descriptor = self._pushing.descriptor
+                telling = _watch(poll, telling, None if descriptor is None else (descriptor, select.POLLOUT))
             descriptor = line.descriptor
-            want = None
-            if descriptor is not None:
-                want = (descriptor, select.POLLIN | (select.POLLOUT if line.wants_to_write else 0))
-            if want != watched:
-                if watched is not None:
-                    poll.unregister(watched[0])
-                if want is not None:
-                    poll.register(*want)
-                watched = want
+            events = select.POLLIN | (select.POLLOUT if line.wants_to_write else 0)
+            watched = _watch(poll, watched, None if descriptor is None else (descriptor, events))
             for number, events in poll.poll(self._patience()):
                 if number == device:
                     try:
@@ -153,7 +142,7 @@ class View:
                         return
                     if not self._answer(memoryview(buffer)[:size]):
                         return
-                elif number != telling:
+                elif telling is None or number != telling[0]:
                     if events & select.POLLOUT:
                         line.flush(time.monotonic())
                     if events & ~select.POLLOUT:
@@ -379,6 +368,18 @@ class View:
         return f"/{path} ({name.hex()[:16] or 'name not known yet'}, package {found.layer.hex()[:16]})"
 
 
+def _watch(
+    poll: select.poll, before: tuple[int, int] | None, wanted: tuple[int, int] | None
+) -> tuple[int, int] | None:
+    """Have `poll` watch a descriptor for events instead of what it watched in its place; return it."""
+    if wanted != before:
+        if before is not None:
+            poll.unregister(before[0])
+        if wanted is not None:
+            poll.register(*wanted)
+    return wanted
+
+
 def _is_dying(thread: int) -> bool:
     """Return whether a thread has SIGKILL pending (as every fatal signal makes it), or is gone."""
     if not thread:
@@ -468,12 +469,12 @@ def _serve(
     """Be the view of one bubble, to its end."""
     line = SupplyLine(Path(task.supplier), bytes.fromhex(task.bubble_id), task.supplier_restart)
     pushing: PushLine | None = None
-
-    def make_store() -> ContentStore:
-        return ContentStore(image, CacheFolder(Path(task.cache)), most)
-
     try:
         most = _raise_descriptor_limit()
+
+        def make_store() -> ContentStore:
+            return ContentStore(image, CacheFolder(Path(task.cache)), most)
+
         if pushes:
             pushing = start(device, make_store, [door.fileno(), *task.kept], log)
         store = make_store()
