@@ -13,16 +13,18 @@ import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import Executor
 from contextlib import suppress
+from itertools import chain
 
 from appclient import catalogue
 from appclient.bubbles import Bubbles
 from appclient.catalogue import Choice
+from appclient.changes import bubbles_of
 from appclient.errors import NotSignedInError, UnknownPackageError
 from appclient.fetching import Fetching
 from appclient.filling import Filling
 from appclient.fillpolicy import Wanted
 from appclient.folders import Folders
-from appclient.foresight import Foresight
+from appclient.foresight import STACKS_MAX, Foresight
 from appclient.launchreports import LaunchReports, report_of
 from appclient.launchwatch import Launch, LaunchWatch, RoundTrips
 from appclient.layer import Layer
@@ -235,7 +237,18 @@ class Background:
         publishing = self._session().kept()
         items = [] if publishing is None else publishing.items
         missing = [one for one in items if not all(map(self._bubbles.heads.is_whole, one.stack))]
-        return sorted(missing, key=self._used, reverse=True)
+        return sorted(missing, key=self._used_before, reverse=True)
+
+    async def foresee(self) -> None:
+        """Ask and recall what the launch of a likely application needs first.
+
+        Raises:
+            MillstreamError: the server does not say, or the disk cannot be read.
+        """
+        likely = self.likely()[:STACKS_MAX]
+        before = await asyncio.to_thread(lambda: [self._bubbles.versions_before(one) for one in likely])
+        await self._foresight.look(likely, list(dict.fromkeys(chain.from_iterable(before))))
+        await self._bubbles.recall([one for one in likely if self._used_before(one)])
 
     def _published(self) -> list[Wanted]:
         try:
@@ -252,6 +265,14 @@ class Background:
         if not self._bubbles.image_path(bubble).exists():
             return 0.0
         return max(1.0, self._statistics.last_fetch(bubble))
+
+    def _used_before(self, published: Published) -> float:
+        """Return when this or another version of a package was started here last; 0: never."""
+        used = [0.0]
+        for folder in bubbles_of(self._folders, published.name):
+            with suppress(ValueError):
+                used.append(max(1.0, self._statistics.last_fetch(bytes.fromhex(folder.name))))
+        return max(used)
 
     def _somebody_waits(self) -> bool:
         return self._packs.busy or self._fetching.busy or self._is_maintained()
@@ -296,4 +317,4 @@ class Background:
             if time.monotonic() - self._last_use <= WARM_SECONDS:
                 with suppress(MillstreamError, ExceptionGroup):
                     await self._session().door.warm()
-                    await self._foresight.look(self.likely())
+                    await self.foresee()

@@ -2,7 +2,7 @@
 
 What it keeps: cache/views/<bubble id> (the view image), state/bubbles/<bubble id>/ (the user's
 copy-on-write layer, with `package` in it to say whose it is), state/homes (homes.py). Beside a view image
-lies <bubble id>.publishers: who signed the stack, 32 bytes each, bottom first.
+lies <bubble id>.publishers: who signed the stack, 32 bytes each, bottom first; and what packshere.py notes.
 """
 
 from __future__ import annotations
@@ -26,9 +26,10 @@ from appclient.heads import Head, Heads
 from appclient.homes import home_of, owner_of
 from appclient.lanes import Part
 from appclient.layer import Layer
+from appclient.packshere import PacksHere
 from appclient.session import Origin, Session
 from appclient.statistics import Tally
-from appclient.storedfile import store, store_json, stored, stored_json
+from appclient.storedfile import store, stored
 from appclient.together import together
 from bubble import viewimage
 from bubble.cachefile import CacheFolder
@@ -38,6 +39,7 @@ from bubble.layerwriter import encode_layer, layer_of_tree
 from bubble.spec import BubbleSpec
 from bubble.viewimage import decode_view
 from packageformat.errors import FormatError
+from packageformat.launchpack import language_of, language_pack
 from packageformat.layout import RoughLayout
 from packageformat.limits import PUBLIC_KEY_SIZE
 from packageformat.package import front_extent
@@ -45,6 +47,9 @@ from packageformat.publishing import Published
 from packageformat.stack import bubble_id
 
 _log = logging.getLogger(__name__)
+
+_RECALLED = 8
+"""Layers in memory from which on nothing is recalled: each takes a few MB, and a launch needs two to four."""
 
 Telling = Callable[[str], None]
 Found = Callable[[Mapping[bytes, Origin], bool, Fronts], None]
@@ -76,6 +81,7 @@ class Bubbles:
         self._session = session
         self._cache = CacheFolder(folders.cache)
         self._heads = Heads(folders.versions)
+        self.packs = PacksHere(folders.views)
         self._layers: dict[bytes, Layer] = {}
         self._making: dict[bytes, asyncio.Lock] = {}
         self._loading: dict[bytes, asyncio.Lock] = {}
@@ -125,6 +131,20 @@ class Bubbles:
                     origin = await self._origin_of(version)
                 head = await self._heads.fetch(origin, session.door, session.signin)
             return self._keep(head)
+
+    async def recall(self, likely: Sequence[Published]) -> None:
+        """Have in memory what the disk has of packages that may be started, and of what they may update.
+
+        Args:
+            likely: the likeliest first.
+        """
+        for published in likely:
+            before = await asyncio.to_thread(self.versions_before, published)
+            for version in (*published.stack, *before):
+                if version not in self._layers and self._heads.is_here(version):
+                    if len(self._layers) >= _RECALLED:
+                        return
+                    await self.layer_of(version, None)
 
     async def complete(self, version: bytes) -> Layer:
         """Return the layer of a version with the rest of its head, fetched if need be.
@@ -210,8 +230,7 @@ class Bubbles:
         if missing:
             tell(f"asking {session.signin.url} for {published.title or published.name}")
             have = await asyncio.to_thread(self.versions_before, published)
-            if not have:  # deltas from what is here are not foreseen
-                origins = self._foresight.origins(published.stack, language)
+            origins = self._foresight.origins(published.stack, language, have)
             if not origins:
                 origins = await session.origins(published.stack, have, language)
                 tally.round_trips += 1
@@ -241,6 +260,8 @@ class Bubbles:
         """
         published = choice.package
         bubble = bubble_id(published.stack)
+        application = choice.application.id
+        names = (language_pack(application, language_of(language)), application)
         async with self._making.setdefault(bubble, asyncio.Lock()):
             image = self.image_path(bubble)
             origins: list[Origin] = []
@@ -281,8 +302,13 @@ class Bubbles:
             policy=published.policy,
             hidden=self._folders.own,
             streamed=not all(self._heads.is_whole(version) for version in published.stack),
+            orders=self.packs.orders(bubble, names),
         )
         return Made(spec, tuple(origins), notice)
+
+    def is_begun(self, stack: Sequence[bytes]) -> bool:
+        """Return whether the outlines of a stack are here, but not all of what is in them."""
+        return all(map(self._heads.is_here, stack)) and not all(map(self._heads.is_whole, stack))
 
     def image_path(self, bubble: bytes) -> Path:
         """Return where the view image of a bubble is or will be."""
@@ -311,26 +337,6 @@ class Bubbles:
         if keys is None or len(keys) != size:
             return None
         return tuple(keys[at : at + PUBLIC_KEY_SIZE] for at in range(0, size, PUBLIC_KEY_SIZE))
-
-    def pack_here(self, bubble: bytes, application: str) -> bytes:
-        """Return the digest of the launch pack that is in the cache, all of it; empty if none is."""
-        value = stored_json(self._packed_path(bubble))
-        text = value.get(application) if isinstance(value, dict) else None
-        try:
-            return bytes.fromhex(text) if isinstance(text, str) else b""
-        except ValueError:
-            return b""
-
-    def note_pack(self, bubble: bytes, application: str, digest: bytes) -> None:
-        """Note that a launch pack is in the cache, all of it."""
-        value = stored_json(self._packed_path(bubble))
-        packs = value if isinstance(value, dict) else {}
-        packs[application] = digest.hex()
-        store_json(self._packed_path(bubble), packs)
-
-    def _packed_path(self, bubble: bytes) -> Path:
-        image = self.image_path(bubble)
-        return image.with_name(f"{image.name}.packs")
 
     def stack_here(self, bubble: bytes) -> tuple[bytes, ...]:
         """Return the versions of a bubble that was made here, bottom first; none if it was not."""

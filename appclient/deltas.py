@@ -2,7 +2,7 @@
 
     update = Update.read(head, old, new)             both layers with their whole heads
     order = update.order(blocks)                     in the order of their use
-    for new_block, old_block in order.copies: ...    bytes that are here already: `update.copy(new_block)`
+    for block, plain in update.copies(order.copies): ...    bytes that are here already
     for span in update.spans(order.frames): ...      fetch it, then `update.unpack(frame, stored)` for each
     order.left                                       comes from the package
 
@@ -12,7 +12,7 @@ out has the id that the new version's manifest vouches for.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from appclient.layer import Layer
@@ -21,10 +21,10 @@ from packageformat.delta import (
     PREAMBLE_SIZE,
     Delta,
     PageNumbers,
+    UnpackedFrame,
     decode_delta,
     delta_head_size,
     read_region,
-    unpack_delta_frame,
 )
 from packageformat.hashing import block_id
 from packageformat.hashtree import split
@@ -43,7 +43,7 @@ GAP_BYTES = 16 << 10
 class Order:
     """How some blocks of the new version are had."""
 
-    copies: tuple[tuple[int, int], ...]  # new block, old block: the same bytes, in the cache
+    copies: tuple[int, ...]  # blocks of the new version of which the old one has the same bytes, in the cache
     frames: tuple[int, ...]  # of the delta, in the order of their first use
     left: tuple[int, ...]  # blocks that the delta does not give, or not with what is cached
     delta_bytes: int  # of all these frames
@@ -87,7 +87,7 @@ class Update:
 
     def order(self, blocks: Iterable[int]) -> Order:
         """Return how these blocks are had, in this order; those that are in the cache are left out."""
-        copies: list[tuple[int, int]] = []
+        copies: list[int] = []
         frames: dict[int, bool] = {}  # whether the cache has what it needs
         left: list[int] = []
         plain: dict[int, int] = {}
@@ -95,9 +95,8 @@ class Update:
         for block in dict.fromkeys(blocks):
             if here(block) == _all_pages(self._new, block):
                 continue
-            old_block = self._copy_of(block, old_here)
-            if old_block is not None:
-                copies.append((block, old_block))
+            if self._has_copy(block, old_here):
+                copies.append(block)
                 continue
             frame = self.delta.frame_of(self._first[self._new.package.block_id(block)])
             if frame is not None and frame not in frames:
@@ -111,14 +110,17 @@ class Update:
         size = sum(self.delta.place(frame)[1] for frame in wanted)
         return Order(tuple(copies), wanted, tuple(left), size, sum(plain.values()))
 
-    def copy(self, block: int) -> bytes | None:
-        """Return the bytes of a block that the cached old version has too, verified, or None."""
-        name = self._new.package.block_id(block)
-        for old_block in self._old_blocks.get(name, ()):
-            plain = self._old.read_block(old_block)
-            if plain is not None and block_id(plain) == name:
-                return plain
-        return None
+    def copies(self, blocks: Iterable[int]) -> Iterator[tuple[int, bytes]]:
+        """Yield those of some blocks that the cached old version has too, with their bytes, verified."""
+        with self._old.reading() as read_old:
+            for block in blocks:
+                name = self._new.package.block_id(block)
+                size = self._new.tree.block_size(block)
+                for old_block in self._old_blocks.get(name, ()):
+                    plain = read_old(old_block, 0, size)
+                    if plain is not None and block_id(plain) == name:
+                        yield block, plain
+                        break
 
     def has_region(self, frame: int, old_here: Callable[[int], int]) -> bool:
         """Return whether the cache has all old pages that a frame is written against.
@@ -155,8 +157,8 @@ class Update:
             spans.append(_span(inside))
         return spans
 
-    def unpack(self, frame: int, stored: bytes) -> list[tuple[int, bytes]] | None:
-        """Return the blocks of a frame, verified; None if the cache has lost what it is written against.
+    def unpack(self, frame: int, stored: bytes) -> UnpackedFrame | None:
+        """Return a frame's blocks, to be verified; None if the cache has lost what it is written against.
 
         The numbers are those of the first blocks with their ids (`Layer.write_blocks` knows the others).
 
@@ -164,16 +166,17 @@ class Update:
             CorruptBlockError: `stored`, or what the cache has, is damaged. The package has the blocks.
         """
         one = self.delta.directory.frames[frame]
-        region = read_region(one, self._pages, self._old.read_pages)
+        with self._old.reading() as read_old:
+            region = read_region(one, self._pages, read_old)
         if region is None:
             return None
-        return unpack_delta_frame(one, self._new.tree, self._new.package.block_id, stored, region)
+        return UnpackedFrame(one, self._new.tree, self._new.package.block_id, stored, region)
 
-    def _copy_of(self, block: int, old_here: Callable[[int], int]) -> int | None:
-        for old_block in self._old_blocks.get(self._new.package.block_id(block), ()):
-            if old_here(old_block) == _all_pages(self._old, old_block):
-                return old_block
-        return None
+    def _has_copy(self, block: int, old_here: Callable[[int], int]) -> bool:
+        return any(
+            old_here(old_block) == _all_pages(self._old, old_block)
+            for old_block in self._old_blocks.get(self._new.package.block_id(block), ())
+        )
 
 
 def _all_pages(layer: Layer, block: int) -> int:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 
-from appclient.session import Origin, Session
+from appclient.session import DELTAS_MAX, Origin, Session
 from packageformat.publishing import Published
 from packageformat.stack import bubble_id
 
@@ -30,6 +30,7 @@ class Foresight:
         self._spoken = ""  # that for which was asked
         self._of: Session | None = None
         self._origins: Mapping[bytes, Origin] = {}
+        self._have: frozenset[bytes] = frozenset()  # what deltas were told from
 
     def speaks(self, language: str) -> None:
         """Learn the user's locale: launches to come are foreseen in it."""
@@ -39,11 +40,12 @@ class Foresight:
         """Know nothing until the next look: somebody wants the news."""
         self._of = None
 
-    async def look(self, likely: Sequence[Published]) -> None:
+    async def look(self, likely: Sequence[Published], have: Sequence[bytes]) -> None:
         """Ask where packages are, unless that is known for a while.
 
         Args:
             likely: what may be started, the likeliest first.
+            have: versions that are here, of which these may be updates.
 
         Raises:
             MillstreamError: the server does not say.
@@ -51,18 +53,23 @@ class Foresight:
         session = self._session()
         wanted = tuple(dict.fromkeys(version for one in likely[:STACKS_MAX] for version in one.stack))
         language = self._language
-        known = language == self._spoken and self._has(session, wanted, RENEW_S)
+        have = have[:DELTAS_MAX]
+        known = language == self._spoken and self._has(session, wanted, RENEW_S) and self._have >= set(have)
         if not wanted or not language or known:
             return
-        found = await session.origins(wanted, language=language)
-        self._of, self._origins, self._spoken = session, found, language
+        found = await session.origins(wanted, have, language)
+        self._of, self._origins, self._spoken, self._have = session, found, language, frozenset(have)
 
-    def origins(self, stack: Sequence[bytes], language: str) -> dict[bytes, Origin]:
+    def origins(
+        self, stack: Sequence[bytes], language: str, have: Sequence[bytes] = ()
+    ) -> dict[bytes, Origin]:
         """Return where the packages of a stack are; nothing if that has to be asked.
 
         It has to if there was no launch pack: there may be one now, which is worth more than a round trip.
         """
         if language != self._spoken or not self._has(self._session(), stack, LEFT_S):
+            return {}
+        if not self._have >= set(have):
             return {}
         bubble = bubble_id(stack)
         if not any(pack.bubble_id == bubble for pack in self._origins[stack[-1]].pointer.packs):

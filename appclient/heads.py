@@ -95,6 +95,10 @@ class Heads:
             self._keep(version, found)
         return found
 
+    def is_here(self, version: bytes) -> bool:
+        """Return whether a head, or its front, is in memory or on disk."""
+        return version in self._heads or any((self._folder / version.hex()).glob("*.[hf][er]*"))
+
     def files_of(self, version: bytes) -> LayerFiles:
         """Return where a version has what views read; it is there once a head was returned."""
         folder = self._folder / version.hex()

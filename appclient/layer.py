@@ -5,12 +5,13 @@ The event loop asks what is there; one thread unpacks and writes. They share not
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import lru_cache
 
 from appclient.heads import Head
 from bubble.blockids import BlockIds, write_ids
-from bubble.cachefile import CacheFile, CacheFolder
+from bubble.cachefile import CacheFile, CacheFolder, CacheReader
 from bubble.viewimage import LayerFiles
 from packageformat.compression import decompress
 from packageformat.errors import CorruptBlockError, FormatError
@@ -122,10 +123,13 @@ class Layer:
 
         def pages_here(block: int) -> int:
             entry, number, count = self.file_of(block)
-            if entry not in known:
-                file = self._open(entry)
-                known[entry] = [0] * count if file is None else file.pages_of_all()
-            return known[entry][number]
+            here = known.get(entry)
+            if here is None:
+                content = self.content_id(entry)
+                size = self.tree.file_size(entry)
+                here = [0] * count if content is None else self._cache.pages_here(content, size)
+                known[entry] = here
+            return here[number]
 
         return pages_here
 
@@ -168,11 +172,22 @@ class Layer:
         plain = None if file is None else file.read_block(number)
         return plain if plain is not None and block_id(plain) == self._ids.of(block, 1) else None
 
-    def read_pages(self, block: int, start: int, end: int) -> bytes | None:
-        """Return bytes of a block from the cache, unverified, or None if not all their pages are there."""
-        entry, number, _ = self.file_of(block)
-        file = self._open(entry)
-        return None if file is None else file.read_pages(number, start, end)
+    @contextmanager
+    def reading(self) -> Iterator[Callable[[int, int, int], bytes | None]]:
+        """Give what reads bytes of blocks from the cache, unverified: a block, the first byte, the end.
+
+        It gives None if not all their pages are there. Each file is opened once.
+        """
+        with CacheReader(self._cache) as reader:
+
+            def read(block: int, start: int, end: int) -> bytes | None:
+                entry, number, _ = self.file_of(block)
+                content = self.content_id(entry)
+                if content is None or not 0 <= start < end <= self.tree.block_size(block):
+                    return None
+                return reader.pages(content, self.tree.file_size(entry), number, start, end)
+
+            yield read
 
     def hashes_of(self, block: int) -> bytes | None:
         """Return the hashes of a block's pages as the cache has them, unverified; None if it has none."""
@@ -217,14 +232,15 @@ class Layer:
             stored: untrusted bytes.
 
         Raises:
-            FormatError: they are not those blocks. What was written before is right.
+            FormatError: they are not those blocks. Nothing is written.
             OSError: the cache is full or cannot be written.
         """
         if not all(0 <= block < self.tree.block_count for block in blocks):
             raise FormatError("a layout with a block that is not there")
         sizes = [self.tree.block_size(block) for block in blocks]
         plain = decompress(stored, sum(sizes))
-        start = written = 0
+        start = 0
+        known: dict[int, bytes] = {}
         for block, size in zip(blocks, sizes, strict=True):
             found = plain[start : start + size]
             start += size
@@ -233,9 +249,9 @@ class Layer:
             name = self._ids.of(block, 1) or b""
             if block_id(found) != name:
                 raise CorruptBlockError(f"damaged block {name.hex()}", expected=name)
-            self._write(block, found)
-            written += 1
-        return written
+            known[block] = found
+        self._write(known)
+        return len(known)
 
     def write_blocks(self, found: Iterable[tuple[int, bytes]], wanted: Collection[int]) -> None:
         """Write verified blocks into the cache, and those of `wanted` with the same bytes as one of them.
@@ -243,13 +259,10 @@ class Layer:
         Raises:
             OSError: the cache is full or cannot be written.
         """
-        package = self.package
-        plain_of: dict[bytes, bytes] = {}
-        for block, plain in found:
-            plain_of[package.block_id(block)] = plain
-            self._write(block, plain)
-        for block in wanted:
-            self._write(block, plain_of[package.block_id(block)])
+        id_of = self.package.block_id
+        blocks = dict(found)
+        plain_of = {id_of(block): plain for block, plain in blocks.items()}
+        self._write(blocks | {block: plain_of[id_of(block)] for block in wanted})
 
     def write_pages(self, found: Iterable[BlockPages]) -> None:
         """Write verified pages of this package into the cache, each file opened once.
@@ -285,10 +298,13 @@ class Layer:
         content = self.content_id(entry)
         return None if content is None else self._cache.open(content, self.tree.file_size(entry))
 
-    def _write(self, block: int, plain: bytes) -> None:
-        entry, number, _ = self.file_of(block)
-        content = self.content_id(entry)
-        assert content is not None, "a whole head names every file"
-        file = self._cache.create(content, self.tree.file_size(entry))
-        if not file.has_block(number):
-            file.write_block(number, plain)
+    def _write(self, blocks: Mapping[int, bytes]) -> None:
+        """Write verified blocks, each file opened once."""
+        files: dict[int, dict[int, bytes]] = {}
+        for block, plain in blocks.items():
+            entry, number, _ = self.file_of(block)
+            files.setdefault(entry, {})[number] = plain
+        for entry, some in files.items():
+            content = self.content_id(entry)
+            assert content is not None, "a whole head names every file"
+            self._cache.write_blocks(content, self.tree.file_size(entry), some)

@@ -32,10 +32,11 @@ from appclient.nearness import is_near
 from appclient.packwork import (
     Came,
     Pack,
-    came_of,
+    came_in,
     files_of,
     frames_here,
     learn,
+    order_of,
     pages_of_pack,
     runs_of,
     write_frame,
@@ -44,6 +45,7 @@ from appclient.session import Origin
 from appclient.statistics import Tally
 from appclient.together import together
 from appclient.updating import Updates
+from bubble.launchorder import Run
 from packageformat.errors import MillstreamError
 from packageformat.launchpack import (
     PREAMBLE_SIZE,
@@ -51,7 +53,6 @@ from packageformat.launchpack import (
     PackReader,
     directory_end,
 )
-from packageformat.limits import PAGES_A_BLOCK
 from packageformat.pointer import PackReference
 
 _log = logging.getLogger(__name__)
@@ -70,7 +71,6 @@ _OPENED_MAX = 16
 _DIRECTORY_SECONDS = 2.0
 """How long is waited for a pack's directory at most."""
 
-ALL_PAGES = (1 << PAGES_A_BLOCK) - 1
 _REST_SECONDS = 3.0
 _CALLS, _CALL_BYTES = 16, 512 << 10
 """After the window's part of a pack: so long its rest waits, or until so many faults were for it, at most one
@@ -99,6 +99,7 @@ def _bind(pack: Pack, origin: Origin | None) -> None:
         size = pack.reference.object_size
         window = origin.windows.get(pack.reference.object_digest, 0) if origin is not None else 0
         far = pack.round_trip >= FAR_SECONDS
+        pack.window = window or size
         pack.bound = window if window and not far and size - window > window // _LITTLE else size
 
 
@@ -118,7 +119,7 @@ class LaunchPacks:
         tell: Callable[[bytes, Came], None],
         soon: Callable[[bytes, Sequence[int]], None],
         updates: Updates,
-        done: Callable[[bytes, PackReference], None],
+        done: Callable[[bytes, PackReference, list[Run]], None],
         held: Callable[[bytes, PackReference, Mapping[tuple[bytes, int], int]], None],
     ) -> None:
         """Prepare.
@@ -129,7 +130,7 @@ class LaunchPacks:
             tell: tells the views of a bubble what has come.
             soon: tells them of which files something is coming, by node, in order.
             updates: brings what an older version and a delta give.
-            done: is told that a pack is in the cache, all of it.
+            done: is told that a pack is in the cache, all of it, and of the pages that lead to the window.
             held: is told at the end which pages of a pack were to be brought, by version and block, if its
                 directory came.
         """
@@ -147,6 +148,7 @@ class LaunchPacks:
     def start_in(self, tasks: asyncio.TaskGroup) -> None:
         """Use a group that somebody leaves for what runs in the background."""
         self._tasks = tasks
+        self._updates.start_in(tasks)
 
     @property
     def busy(self) -> bool:
@@ -308,7 +310,8 @@ class LaunchPacks:
             pack.bound = pack.reference.object_size
             if pack.wanted and not await self._bring(pack, way):
                 return
-        self._done(pack.bubble, pack.reference)
+        order = await asyncio.get_running_loop().run_in_executor(self._writer, order_of, pack)
+        self._done(pack.bubble, pack.reference, order)
 
     async def _tell_held(self, pack: Pack) -> None:
         if pack.reader is not None:
@@ -359,7 +362,9 @@ class LaunchPacks:
     async def _fetch_missing(self, pack: Pack, door: Door, path: str, layers_of: LayersOf) -> None:
         """Bring the directory, then only the frames with pages that are not here."""
         reader = pack.reader
-        if reader is None:
+        if reader is not None:
+            await self._settle_frames_here(pack)
+        else:
             size = pack.reference.object_size
             guess = min(size, max(_FIRST_GUESS_MIN, min(size // 48, _FIRST_GUESS_MAX)))
             pack.tally.requests += 1
@@ -370,6 +375,7 @@ class LaunchPacks:
                 head += await self._take(pack, door, content, min(guess, end) - PREAMBLE_SIZE)
                 if end <= guess:
                     reader = await self._open(pack, head, layers_of)
+                    await self._settle_frames_here(pack)
                     places = reader.frame_places()
                     whole = [n for n, (start, length) in enumerate(places) if start + length <= guess]
                     await self._receive(pack, door, content, whole)
@@ -379,7 +385,7 @@ class LaunchPacks:
                 async with door.part(path, guess, end - guess) as content:
                     head += await self._take(pack, door, content, end - guess)
                 reader = await self._open(pack, head, layers_of)
-        await self._settle_frames_here(pack)
+                await self._settle_frames_here(pack)
         await self._update(pack, reader)
         pack.asked = pack.reference.object_size
         runs = runs_of(pack.wanted, reader.frame_places())
@@ -416,7 +422,7 @@ class LaunchPacks:
             ]
 
             def told(came: Sequence[int], number: int = number, layer: Layer = layer) -> None:
-                self._tell(pack.bubble, [came_of(number, layer, block, ALL_PAGES) for block in came])
+                self._tell(pack.bubble, came_in(pack, number, layer, came))
 
             if blocks and await self._updates.bring(
                 layer.version, list(dict.fromkeys(blocks)), pack.tally, told
@@ -477,7 +483,7 @@ class LaunchPacks:
         return any(of == bubble for of, _ in (*self._packs, *self._opened))
 
     async def _receive(self, pack: Pack, door: Door, content: Body, frames: Sequence[int]) -> None:
-        """Take neighbouring frames from a response, and write each as the next one comes."""
+        """Take neighbouring frames from a response, and write each that is missing as the next one comes."""
         assert pack.reader is not None
         places = pack.reader.frame_places()
         queue: asyncio.Queue[tuple[int, bytes] | None] = asyncio.Queue(_FRAMES_AHEAD)
@@ -495,6 +501,8 @@ class LaunchPacks:
         try:
             for frame in frames:
                 part = await self._take(pack, door, content, places[frame][1])
+                if frame not in pack.missing:
+                    continue  # it is here
                 put = asyncio.ensure_future(queue.put((frame, part)))
                 await asyncio.wait([put, writing], return_when=asyncio.FIRST_COMPLETED)
                 if writing.done():

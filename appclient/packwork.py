@@ -12,9 +12,11 @@ from dataclasses import dataclass, field
 
 from appclient.layer import Layer
 from appclient.statistics import Tally
+from bubble.launchorder import Run
+from bubble.launchorder import runs_of as runs_of_pages
 from bubble.viewimage import ENTRY_BITS
 from packageformat.launchpack import BlockPages, MissingHashesError, PackReader, is_language_pack
-from packageformat.limits import DIGEST_SIZE
+from packageformat.limits import DIGEST_SIZE, PAGES_A_BLOCK
 from packageformat.packdirectory import PackDirectory
 from packageformat.pointer import PackReference
 
@@ -43,6 +45,7 @@ class Pack:
     began: float = 0.0
     round_trip: float = 0.02  # seconds, to the server it comes from
     asked: int = 1 << 62  # bytes of it up to which is asked for: what is behind them may come otherwise
+    window: int = 0  # bytes of the pack that lead to the window
     bound: int = 0  # bytes of the pack that are being brought now: first its window's part, then all
     resting: bool = False  # its window's part is here, the rest waits for the launch to end
     called: int = 0  # faults for pages of the rest meanwhile
@@ -184,6 +187,18 @@ def write_frame(pack: Pack, frame: int, part: bytes) -> Came:
     return came
 
 
+def came_in(pack: Pack, number: int, layer: Layer, blocks: Iterable[int]) -> Came:
+    """Return what views are told of blocks that came otherwise: the pages that the pack holds of them."""
+    came = []
+    for block in blocks:
+        pages = 0
+        for _, bits in pack.frames_of.get((layer.version, block), ()):
+            pages |= bits
+        if pages:
+            came.append(came_of(number, layer, block, pages))
+    return came
+
+
 def files_of(pack: Pack) -> list[int]:
     """Return the files that the frames to be brought now hold pages of, as views number them, in order."""
     assert pack.reader is not None and pack.reader.directory is not None
@@ -192,6 +207,18 @@ def files_of(pack: Pack) -> list[int]:
         (extent.layer, extent.block) for frame in pack.wanted for extent in frames[frame].extents
     )
     return list(dict.fromkeys(_file_of(number, pack.layers[number], block)[0] for number, block in blocks))
+
+
+def order_of(pack: Pack) -> list[Run]:
+    """Return the pages that lead to the window, in the order of their use, as views number files."""
+    assert pack.reader is not None and pack.reader.directory is not None
+    return runs_of_pages(
+        (node, PAGES_A_BLOCK * block + extent.first_page, extent.pages)
+        for frame, end in zip(pack.reader.directory.frames, pack.coming, strict=True)
+        if end <= pack.window
+        for extent in frame.extents
+        for node, block in (_file_of(extent.layer, pack.layers[extent.layer], extent.block),)
+    )
 
 
 def came_of(number: int, layer: Layer, block: int, pages: int) -> tuple[int, int, int]:

@@ -43,6 +43,7 @@ from appclient.statistics import Statistics, Tally
 from appclient.updating import Updates
 from appclient.wire import Message
 from bubble.cachefile import CacheFolder
+from bubble.launchorder import Run
 from bubble.spec import encode_spec
 from packageformat.errors import MillstreamError
 from packageformat.launchpack import is_language_pack, language_of, language_pack
@@ -257,11 +258,14 @@ class Service:
             self.fetching.know(origins.values())
             self._bring_packs(choice, tally, language, fresh=fresh, fronts=fronts)
 
+        resumes = self._bubbles.is_begun(choice.package.stack)
+        if resumes:  # while the bubble is made
+            self._later(self._resume_packs(choice, tally, language))
         made = await self._bubbles.make(choice, tally, tell, found, language)
         self.background.prepared()
         if made.spec.streamed:
             self._later(self._layouts(made.spec.bubble_id))
-        if made.spec.streamed and not asked:
+        if made.spec.streamed and not asked and not resumes:
             self._later(self._resume_packs(choice, tally, language))
         return Message(
             "done",
@@ -298,7 +302,7 @@ class Service:
         for reference in (*origin.language_packs, *origin.pointer.packs) if origin else ():
             if reference.bubble_id != bubble or reference.application not in names:
                 continue
-            if self._bubbles.pack_here(bubble, reference.application) == reference.object_digest:
+            if self._bubbles.packs.digest_of(bubble, reference.application) == reference.object_digest:
                 self.background.pack_held(bubble, reference.application, {})
                 continue
             wanted.append(reference)
@@ -318,15 +322,17 @@ class Service:
         published = choice.package
         try:
             have = await asyncio.to_thread(self._bubbles.versions_before, published)
-            origins = await self.session().origins(published.stack, have, language)
+            origins = self._foresight.origins(published.stack, language, have)
+            if not origins:
+                origins = await self.session().origins(published.stack, have, language)
             self.fetching.know(origins.values())
         except MillstreamError as error:
             _log.info("no launch pack is asked for: %s", error.line())
             return
         self._bring_packs(choice, tally, language, fresh=False, fronts=Fronts({}))
 
-    def _pack_is_here(self, bubble: bytes, reference: PackReference) -> None:
-        self._bubbles.note_pack(bubble, reference.application, reference.object_digest)
+    def _pack_is_here(self, bubble: bytes, reference: PackReference, order: list[Run]) -> None:
+        self._bubbles.packs.note(bubble, reference.application, reference.object_digest, order)
         if not is_language_pack(reference.application):
             self._later(self._complete_stack(bubble))
 
@@ -375,7 +381,7 @@ class Service:
             session = self.session()
             await session.door.warm()
             with suppress(MillstreamError):
-                await self._foresight.look(self.background.likely())
+                await self.background.foresee()
             if not await self.background.filling.is_metered():
                 await session.door.rehearse(session.signin.token)
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 from concurrent.futures import Executor
 
 from appclient.deltas import FIRST_BYTES, PREAMBLE_SIZE, Order, Span, Update, delta_head_size
@@ -26,6 +26,7 @@ from appclient.session import DeltaReference, Origin
 from appclient.statistics import Tally
 from appclient.together import together
 from appclient.updateflow import Flow
+from packageformat.delta import UnpackedFrame
 from packageformat.errors import MillstreamError
 
 _log = logging.getLogger(__name__)
@@ -35,6 +36,12 @@ _KEPT = 2
 
 SPANS_MAX = 24
 """Of one stream (streamserver/PROTOCOL.md, *Objects*)."""
+
+REST_SECONDS = 3.0
+"""After what was wanted of a delta, before the blocks are written that came with it: a launch takes less."""
+
+REST_BYTES_MAX = 64 << 20
+"""Of unpacked frames that are kept in memory meanwhile."""
 
 _STREAMS = 3
 """At once: the next one's first bytes are here when the last one's end."""
@@ -69,6 +76,12 @@ class Updates:
         self._known: OrderedDict[bytes, asyncio.Task[Update]] = OrderedDict()  # by the digest of the delta
         self._flows: dict[bytes, Flow] = {}  # by version
         self._turns: dict[bytes, asyncio.Lock] = {}
+        self._rests: dict[bytes, _Rest] = {}  # by version
+        self._tasks: asyncio.TaskGroup | None = None
+
+    def start_in(self, tasks: asyncio.TaskGroup) -> None:
+        """Use a group that somebody leaves for what runs in the background."""
+        self._tasks = tasks
 
     def has_delta(self, version: bytes) -> bool:
         """Return whether the server has told of a delta to this version from one that is here."""
@@ -83,8 +96,23 @@ class Updates:
 
     async def expect(self, version: bytes, block: int) -> bool:
         """Wait for a block that a delta or an old version is about to give; return whether one has."""
+        rest = self._rests.get(version)
+        if rest is not None and block in rest.frames:
+            return await asyncio.get_running_loop().run_in_executor(self._writer, rest.write, [block])
         flow = self._flows.get(version)
         return flow is not None and await flow.expect(block)
+
+    async def _finish(self, version: bytes) -> None:
+        """Write what frames of deltas have brought beside what was wanted, when the launch is over."""
+        await asyncio.sleep(REST_SECONDS)
+        async with self._turns.setdefault(version, asyncio.Lock()):  # another pack may be adding to it
+            rest = self._rests.get(version)
+            if rest is None:
+                return
+            loop = asyncio.get_running_loop()
+            for blocks in rest.by_frame():
+                await loop.run_in_executor(self._writer, rest.write, blocks)
+            del self._rests[version]
 
     async def bring(self, version: bytes, blocks: Sequence[int], tally: Tally, told: Told) -> bool:
         """Bring those of `blocks` that an old version and a delta give, first wanted first.
@@ -105,6 +133,8 @@ class Updates:
             finally:
                 del self._flows[version]
                 flow.end()
+                if self._tasks is not None and version in self._rests:
+                    self._tasks.create_task(self._finish(version))
             return bool(flow.came)
 
     async def _bring(
@@ -179,18 +209,21 @@ class Updates:
         order = await loop.run_in_executor(self._writer, update.order, blocks)
         spans = update.spans(order.frames) if order.delta_bytes < order.plain_bytes else []
         gives = _given_by(update, layer, order.frames if spans else (), blocks)
-        due = dict.fromkeys((block for block, _ in order.copies), 0)
+        due = dict.fromkeys(order.copies, 0)
         end = 0
         for span in spans:
             for frame, _, reached in span.frames:
                 due |= dict.fromkeys(gives[frame], end + reached)
             end += span.size
         flow.begin(due)
-        copied = await loop.run_in_executor(self._writer, _copy, update, layer, order)
-        if copied:
-            came(copied)
-        flow.drop(block for block, _ in order.copies)
+        rest = self._rests.setdefault(version, _Rest(layer))
         streams = asyncio.Semaphore(_STREAMS)
+
+        async def copy() -> None:
+            copied = await loop.run_in_executor(self._writer, _copy, update, layer, order)
+            if copied:
+                came(copied)
+            flow.drop(order.copies)
 
         async def fetch(some: Sequence[Span]) -> None:
             parts = [Part(reference.path, span.offset, span.size) for span in some]
@@ -205,30 +238,62 @@ class Updates:
                     for frame, start, end in span.frames:
                         stored, given = data[start:end], gives[frame]
                         if await loop.run_in_executor(
-                            self._writer, _write, update, layer, frame, stored, given
+                            self._writer, _write, update, layer, frame, stored, given, rest
                         ):
                             came(given)
                         else:
                             flow.drop(given)
 
-        await together(fetch(spans[start : start + SPANS_MAX]) for start in range(0, len(spans), SPANS_MAX))
+        requests = [spans[start : start + SPANS_MAX] for start in range(0, len(spans), SPANS_MAX)]
+        await together([*map(fetch, requests), copy()])  # copied is while the first answer comes
+
+
+class _Rest:
+    """Blocks of a version that came in one frame with those that a launch needs: they are written later."""
+
+    def __init__(self, layer: Layer) -> None:
+        self._layer = layer
+        self._size = 0
+        self.frames: dict[int, UnpackedFrame] = {}  # by block
+
+    def keep(self, unpacked: UnpackedFrame, besides: Collection[int]) -> None:
+        """Keep a frame for the sake of its blocks but these; in the writing thread."""
+        blocks = [block for block in unpacked.blocks if block not in besides]
+        if self._size + unpacked.size > REST_BYTES_MAX:
+            self._layer.write_blocks([(block, unpacked.block(block)) for block in blocks], ())
+        elif blocks:
+            self._size += unpacked.size
+            self.frames |= dict.fromkeys(blocks, unpacked)
+
+    def by_frame(self) -> list[list[int]]:
+        """Return the blocks that are left, those of one frame together."""
+        frames: dict[int, list[int]] = {}
+        for block, unpacked in tuple(self.frames.items()):
+            frames.setdefault(id(unpacked), []).append(block)
+        return list(frames.values())
+
+    def write(self, blocks: Iterable[int]) -> bool:
+        """Write some of the blocks, in the writing thread; return whether they are in the cache now."""
+        found = [(block, self.frames.pop(block)) for block in blocks if block in self.frames]
+        try:
+            self._layer.write_blocks([(block, unpacked.block(block)) for block, unpacked in found], ())
+        except (MillstreamError, OSError) as error:
+            _log.warning("blocks of a delta are of no use: %s", error)
+            return False
+        return True
 
 
 def _copy(update: Update, layer: Layer, order: Order) -> list[int]:
     """Write what the old version has as it is; in the writing thread."""
-    copied = []
-    for block, _ in order.copies:
-        plain = update.copy(block)
-        if plain is not None:
-            layer.write_blocks([(block, plain)], ())
-            copied.append(block)
-    return copied
+    copied = dict(update.copies(order.copies))
+    layer.write_blocks(copied.items(), ())
+    return list(copied)
 
 
 def _given_by(
     update: Update, layer: Layer, frames: Sequence[int], wanted: Sequence[int]
 ) -> dict[int, list[int]]:
-    """Return which blocks frames of a delta give: their own, and those of `wanted` with the same bytes."""
+    """Return which of the wanted blocks frames of a delta give: their own, and those with the same bytes."""
     id_of = layer.package.block_id
     same: dict[bytes, list[int]] = {}
     for block in wanted:
@@ -238,19 +303,25 @@ def _given_by(
             dict.fromkeys(
                 one
                 for block in update.delta.directory.frames[frame].blocks
-                for one in (block, *same.get(id_of(block), ()))
+                for one in same.get(id_of(block), ())
             )
         )
         for frame in frames
     }
 
 
-def _write(update: Update, layer: Layer, frame: int, stored: bytes, given: Sequence[int]) -> bool:
+def _write(
+    update: Update, layer: Layer, frame: int, stored: bytes, given: Sequence[int], rest: _Rest
+) -> bool:
     """Unpack a frame of a delta and write what it gives, in the writing thread; return whether it could."""
-    found = update.unpack(frame, stored)
-    if found is None:
+    unpacked = update.unpack(frame, stored)
+    if unpacked is None:
         return False
-    layer.write_blocks(found, given)
+    id_of = layer.package.block_id
+    wanted = set(map(id_of, given))
+    now = [block for block in unpacked.blocks if id_of(block) in wanted]
+    layer.write_blocks([(block, unpacked.block(block)) for block in now], given)
+    rest.keep(unpacked, now)
     return True
 
 

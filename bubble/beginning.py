@@ -186,6 +186,7 @@ def _view_task(spec: BubbleSpec, folder: Path, door: socket.socket, kept: list[i
         door=door.fileno(),
         kept=kept,
         streamed=spec.streamed,
+        orders=[str(place) for place in spec.orders],
     )
 
 

@@ -23,7 +23,16 @@ import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from bubble.cachewriting import begin, check_hashes, locked, replaced, store_pages, write_all, write_whole
+from bubble.cachewriting import (
+    begin,
+    check_hashes,
+    locked,
+    replaced,
+    store_blocks,
+    store_pages,
+    write_all,
+    write_whole,
+)
 from bubble.presence import (
     HEADER,
     MAGIC,
@@ -67,6 +76,32 @@ class CacheFolder:
         except FileNotFoundError:
             return None
         return CacheFile(place, size)
+
+    def pages_here(self, content_id: bytes, size: int) -> list[int]:
+        """Return which pages of each block of a content are here: bit n for page n.
+
+        A launch asks that of a thousand files, so no path object is made here.
+
+        Args:
+            content_id: 32 bytes.
+            size: bytes of the whole content, from a verified tree.
+        """
+        count = block_count(size)
+        name = content_id.hex()
+        place = f"{self._files}/{name[:2]}/{name[2:]}"
+        try:
+            if os.stat(place).st_size != size:  # noqa: PTH116
+                return [0] * count
+            held = os.open(place + ".map", os.O_RDONLY | os.O_CLOEXEC)
+        except FileNotFoundError as error:
+            if not count or error.filename == place:
+                return [0] * count
+            return [*[_WHOLE] * (count - 1), page_mask(size, count - 1)]
+        presence = PresenceMap(held, size)
+        try:
+            return presence.pages_from(0, count)
+        finally:
+            presence.close()
 
     def create(self, content_id: bytes, size: int) -> CacheFile:
         """Return the cached content, made as one without any block if it is not here yet.
@@ -112,21 +147,51 @@ class CacheFolder:
             plain = b"".join([pages[page] for page in sorted(pages)])
             if len(plain) != size:
                 raise ValueError(f"{place} has {size} bytes, not {len(plain)}")
-            try:
-                write_whole(place, plain)
-            except FileNotFoundError:
-                self._make_folder(name[:2])
-                write_whole(place, plain)
+            self._write_whole(place, plain)
             return
+        self._begin(content_id, place, size)
+        store_pages(place, size, blocks)
+
+    def write_blocks(self, content_id: bytes, size: int, blocks: Mapping[int, bytes]) -> None:
+        """Put blocks of a content into the cache, made if it is not here. All are verified.
+
+        Args:
+            content_id: 32 bytes.
+            size: bytes of the whole content.
+            blocks: block number -> its bytes.
+
+        Raises:
+            OSError: as `write_pages`.
+        """
+        name = content_id.hex()
+        place = f"{self._files}/{name[:2]}/{name[2:]}"
+        for block, plain in blocks.items():
+            if len(plain) != min(BLOCK_SIZE, size - block * BLOCK_SIZE):
+                raise ValueError(f"block {block} of {place} has not {len(plain)} bytes")
+        if block_count(size) == 1:
+            if self.pages_here(content_id, size) != [page_mask(size, 0)]:
+                self._write_whole(place, blocks[0])
+            return
+        self._begin(content_id, place, size)
+        store_blocks(place, size, blocks)
+
+    def _write_whole(self, place: str, plain: bytes) -> None:
+        try:
+            write_whole(place, plain)
+        except FileNotFoundError:
+            self._make_folder(place.rsplit("/", 2)[1])
+            write_whole(place, plain)
+
+    def _begin(self, content_id: bytes, place: str, size: int) -> None:
+        """Make a content without any block if it is not here; `place` is where it is to be."""
         try:
             here = os.stat(place).st_size == size  # noqa: PTH116 - a path is made for none of this
         except FileNotFoundError:
             here = False
         if not here:
             file = self.create(content_id, size)
-            if count == 1:
+            if block_count(size) == 1:
                 begin(file.place, size)
-        store_pages(place, size, blocks)
 
     def _make_folder(self, name: str) -> None:
         (self.path / "files" / name).mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -143,6 +208,49 @@ class CacheFolder:
         for place in (self.path / "files").glob("??/*"):
             if len(place.name) == 2 * DIGEST_SIZE - 2:
                 yield bytes.fromhex(place.parent.name + place.name), place
+
+
+class CacheReader:
+    """Reads pages of many contents, each opened once; to be closed. What is read is not verified."""
+
+    def __init__(self, cache: CacheFolder) -> None:
+        self._cache = cache
+        self._opened: dict[bytes, tuple[int, list[int]] | None] = {}  # descriptor, pages that are here
+
+    def __enter__(self) -> CacheReader:
+        return self
+
+    def __exit__(self, *failure: object) -> None:
+        for opened in self._opened.values():
+            if opened is not None:
+                os.close(opened[0])
+
+    def pages(self, content_id: bytes, size: int, block: int, start: int, end: int) -> bytes | None:
+        """Return bytes of a block, or None if not all their pages are here.
+
+        Args:
+            content_id: 32 bytes.
+            size: bytes of the whole content, from a verified tree.
+            block: number in the content.
+            start: first byte in the block.
+            end: byte after the last, in the block.
+        """
+        opened = self._open(content_id, size)
+        wanted = (1 << -(-end // PAGE_SIZE)) - (1 << start // PAGE_SIZE)
+        if opened is None or wanted & ~opened[1][block]:
+            return None
+        plain = os.pread(opened[0], end - start, block * BLOCK_SIZE + start)
+        return plain if len(plain) == end - start else None
+
+    def _open(self, content_id: bytes, size: int) -> tuple[int, list[int]] | None:
+        if content_id not in self._opened:
+            try:
+                descriptor = os.open(self._cache.place(content_id), os.O_RDONLY | os.O_CLOEXEC)
+            except FileNotFoundError:
+                self._opened[content_id] = None
+            else:
+                self._opened[content_id] = descriptor, self._cache.pages_here(content_id, size)
+        return self._opened[content_id]
 
 
 class CacheFile:
@@ -186,25 +294,6 @@ class CacheFile:
         except FileNotFoundError:
             return None
         return plain if len(plain) == size else None
-
-    def read_pages(self, block: int, start: int, end: int) -> bytes | None:
-        """Return bytes of block `block`, unverified, or None if not all their pages are here.
-
-        Args:
-            block: number in the file.
-            start: first byte in the block.
-            end: byte after the last, in the block.
-        """
-        pages = range(start // PAGE_SIZE, -(-end // PAGE_SIZE))
-        wanted = sum(1 << page for page in pages)
-        if not 0 <= start < end <= self.block_size(block) or wanted & ~self._presence(block):
-            return None
-        try:
-            with self.place.open("rb", buffering=0) as file:
-                plain = os.pread(file.fileno(), end - start, block * BLOCK_SIZE + start)
-        except FileNotFoundError:
-            return None
-        return plain if len(plain) == end - start else None
 
     def write_block(self, block: int, plain: bytes | memoryview) -> None:
         """Put block `block` into the cache. The caller has verified `plain`.

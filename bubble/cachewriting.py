@@ -15,7 +15,7 @@ from itertools import count
 from pathlib import Path
 
 from bubble.presence import HEADER, MAGIC, PRESENCE, block_count, hashes_offset, map_of, page_mask
-from packageformat.limits import DIGEST_SIZE, PAGE_SIZE, PAGES_A_BLOCK
+from packageformat.limits import BLOCK_SIZE, DIGEST_SIZE, PAGE_SIZE, PAGES_A_BLOCK
 
 _serial = count()
 _PIECES_MAX = 512
@@ -55,34 +55,75 @@ def check_hashes(place: str, size: int, blocks: Mapping[int, tuple[bytes, Mappin
 
 def store_pages(place: str, size: int, blocks: Mapping[int, tuple[bytes, Mapping[int, bytes]]]) -> None:
     """Write verified pages of a content that was begun, their presence last; nothing if it is whole."""
-    count = block_count(size)
     check_hashes(place, size, blocks)
+    with _begun(place) as held:
+        if held is None:
+            return
+        with _opened_there(place) as data:
+            _write_runs(data, blocks)
+        bits = {block: sum(1 << page for page in pages) for block, (_, pages) in blocks.items()}
+        _note(held, place, size, bits, {block: hashes for block, (hashes, _) in blocks.items()})
+
+
+def store_blocks(place: str, size: int, blocks: Mapping[int, bytes]) -> None:
+    """Write verified blocks of a content that was begun, their presence last; nothing if it is whole."""
+    with _begun(place) as held:
+        if held is None:
+            return
+        with _opened_there(place) as data:
+            for block, plain in blocks.items():
+                write_all(data, plain, block * BLOCK_SIZE)
+        _note(held, place, size, {block: page_mask(size, block) for block in blocks}, {})
+
+
+@contextmanager
+def _begun(place: str) -> Iterator[int | None]:
+    """Give a descriptor of the map of a content that was begun, None if there is none: it is whole."""
     try:
         held = os.open(place + ".map", os.O_RDWR | os.O_CLOEXEC)
     except FileNotFoundError:
-        return  # whole already
+        yield None
+        return
     try:
-        data = os.open(place, os.O_WRONLY | os.O_CLOEXEC)
-        try:
-            _write_runs(data, blocks)
-        finally:
-            os.close(data)
-        fcntl.flock(held, fcntl.LOCK_EX)
-        presence = bytearray(os.pread(held, 2 * count, HEADER.size).ljust(2 * count, b"\0"))
-        for run in _neighbours(blocks):
-            for block in run:
-                (before,) = PRESENCE.unpack_from(presence, 2 * block)
-                bits = sum(1 << page for page in blocks[block][1])
-                PRESENCE.pack_into(presence, 2 * block, (before | bits) & page_mask(size, block))
-            hashes = b"".join([blocks[block][0] for block in run])  # of whole blocks but the file's last
-            write_all(held, hashes, hashes_offset(size) + run[0] * PAGES_A_BLOCK * DIGEST_SIZE)
-            os.pwrite(held, presence[2 * run[0] : 2 * run[-1] + 2], HEADER.size + 2 * run[0])
-        last = page_mask(size, count - 1)
-        whole = b"\xff\xff" * (count - 1)
-        if presence.startswith(whole) and not ~PRESENCE.unpack(presence[-2:])[0] & last:
-            _unlink(place + ".map")  # unless another writer was as far at the same time
+        yield held
     finally:
         os.close(held)
+
+
+@contextmanager
+def _opened_there(place: str) -> Iterator[int]:
+    data = os.open(place, os.O_WRONLY | os.O_CLOEXEC)
+    try:
+        yield data
+    finally:
+        os.close(data)
+
+
+def _note(held: int, place: str, size: int, bits: Mapping[int, int], hashes: Mapping[int, bytes]) -> None:
+    """Note in a map which pages have been written, by block; it goes away when all are here.
+
+    Args:
+        held: the map.
+        place: of the content.
+        size: of the content.
+        bits: by block, bit n: page n.
+        hashes: of the pages of all these blocks; nothing if each of them is whole.
+    """
+    count = block_count(size)
+    fcntl.flock(held, fcntl.LOCK_EX)
+    presence = bytearray(os.pread(held, 2 * count, HEADER.size).ljust(2 * count, b"\0"))
+    for run in _neighbours(bits):
+        for block in run:
+            (before,) = PRESENCE.unpack_from(presence, 2 * block)
+            PRESENCE.pack_into(presence, 2 * block, (before | bits[block]) & page_mask(size, block))
+        known = b"".join([hashes.get(block, b"") for block in run])  # of whole blocks but the file's last
+        if known:
+            write_all(held, known, hashes_offset(size) + run[0] * PAGES_A_BLOCK * DIGEST_SIZE)
+        os.pwrite(held, presence[2 * run[0] : 2 * run[-1] + 2], HEADER.size + 2 * run[0])
+    last = page_mask(size, count - 1)
+    whole = b"\xff\xff" * (count - 1)
+    if presence.startswith(whole) and not ~PRESENCE.unpack(presence[-2:])[0] & last:
+        _unlink(place + ".map")  # unless another writer was as far at the same time
 
 
 def _write_runs(descriptor: int, blocks: Mapping[int, tuple[bytes, Mapping[int, bytes]]]) -> None:

@@ -84,18 +84,16 @@ class ContentStore:
             return b""
         return os.pread(opened.descriptor, size, offset)
 
-    def verified(
-        self, content: int, first_page: int, pages: int, besides: Sequence[int]
-    ) -> list[tuple[int, list[bytes]]]:
+    def verified(self, content: int, first: int, asked: Sequence[int]) -> list[tuple[int, list[bytes]]]:
         """Return pages that are in the cache, verified, in runs: the first page, and their bytes.
 
         Damaged ones are left out: whoever reads them will find that.
 
         Args:
             content: the file.
-            first_page: where to begin.
-            pages: how many to look at.
-            besides: for each block of the file the pages that are not asked for (bit n: page n).
+            first: the block to begin with.
+            asked: for that one and those that follow it the pages that are wanted (bit n: page n); all of
+                them must be blocks of the file.
 
         Raises:
             OSError: the disk failed.
@@ -104,21 +102,16 @@ class ContentStore:
         opened = self._open(known)
         if opened is None:
             return []
-        size = known.content.size
-        end = min(first_page + pages, -(-size // PAGE_SIZE))
-        first = first_page // PAGES_A_BLOCK
-        blocks = -(-end // PAGES_A_BLOCK) - first
-        if blocks <= 0:
-            return []
         if opened.presence is None:
-            here = [page_mask(size, block) for block in range(first, first + blocks)]
+            size = known.content.size
+            here = [page_mask(size, block) for block in range(first, first + len(asked))]
         else:
-            here = opened.presence.pages_from(first, blocks)
+            here = opened.presence.pages_from(first, len(asked))
         runs: list[tuple[int, list[bytes]]] = []
         next_page = -1
-        for block, bits in enumerate(here, first):
+        for block, (bits, pages) in enumerate(zip(here, asked, strict=True), first):
             base = block * PAGES_A_BLOCK
-            wanted = bits & ~besides[block] & -1 << max(0, first_page - base) & (1 << max(0, end - base)) - 1
+            wanted = bits & pages
             if not wanted:
                 continue
             found = self._verify(known, opened, block, bits, wanted)

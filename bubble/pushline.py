@@ -24,6 +24,7 @@ from enum import IntEnum
 
 from bubble import namespaces
 from bubble.contentstore import ContentStore
+from bubble.launchorder import Run
 from bubble.pusher import Pusher
 from bubble.pushing import Pushing
 
@@ -126,7 +127,11 @@ class PushLine:
 
 
 def start(
-    device: int, make_store: Callable[[], ContentStore], ends: Sequence[int], log: Callable[[str], None]
+    device: int,
+    make_store: Callable[[], ContentStore],
+    ends: Sequence[int],
+    log: Callable[[str], None],
+    order: Sequence[Run] = (),
 ) -> PushLine | None:
     """Fork the process that pushes; None if that cannot be: everything will be read.
 
@@ -137,6 +142,7 @@ def start(
         make_store: makes a store over the view's cache.
         ends: descriptors that the pusher must not hold: when nobody has them open, the view has ended.
         log: writes a line.
+        order: the pages to begin with; see Pushing.plan.
     """
     try:
         count = mmap.mmap(-1, mmap.PAGESIZE)
@@ -158,7 +164,7 @@ def start(
             namespaces.name_process("bubble.pusher")
             for descriptor in (ours.detach(), *ends):
                 os.close(descriptor)
-            work(theirs, make_store(), Pusher(device), count, log)
+            work(theirs, make_store(), Pusher(device), count, log, order)
         except BaseException:  # noqa: BLE001 - nothing of the view's goes on here
             log(f"the pusher ends by a bug: {traceback.format_exc().strip()!r}")
         finally:
@@ -174,8 +180,9 @@ def work(
     pusher: Pusher,
     count: mmap.mmap,
     log: Callable[[str], None],
+    order: Sequence[Run] = (),
 ) -> None:
-    """Push what the view tells of, until it ends.
+    """Push what the order names and what the view tells of, until that ends.
 
     Args:
         channel: to the view.
@@ -183,8 +190,10 @@ def work(
         pusher: what stores.
         count: memory in which taken pages are counted.
         log: writes a line.
+        order: the pages to begin with.
     """
     pushing = Pushing(store, pusher)
+    pushing.plan(order)
     poll = select.poll()
     poll.register(channel, select.POLLIN)
     rest = b""

@@ -31,12 +31,14 @@ class BubbleSpec:
         False  # not all of it is in the cache: the kernel must not read ahead, see bubble.pushing
     )
 
+    orders: tuple[Path, ...] = ()  # files with what a launch wants, in order: see bubble.launchorder
+
     def __post_init__(self) -> None:
         if len(self.bubble_id) != DIGEST_SIZE:
             raise ValueError("a bubble id has 32 bytes")
         for path in (
             self.view_image, self.cache, self.supplier, self.state, self.home, self.runtime,
-            *self.documents, *self.hidden,
+            *self.documents, *self.hidden, *self.orders,
         ):  # fmt: skip
             if not path.is_absolute():
                 raise ValueError(f"a bubble's paths are absolute: {path}")
@@ -74,6 +76,7 @@ def decode_spec(text: str | bytes) -> BubbleSpec:
             documents=tuple(Path(path) for path in record["documents"]),
             hidden=tuple(Path(path) for path in record["hidden"]),
             streamed=bool(record["streamed"]),
+            orders=tuple(Path(path) for path in record["orders"]),
         )
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise FormatError(f"a bubble's description that is not one: {error}") from error

@@ -31,6 +31,7 @@ from bubble.cachefile import CacheFolder
 from bubble.contentstore import ContentStore, Lack
 from bubble.fuse import Opcode
 from bubble.holder import hold
+from bubble.launchorder import Run, read_order
 from bubble.pushline import PushLine, start
 from bubble.supplyline import SupplyLine
 from bubble.supplymessage import Message, Word
@@ -64,6 +65,7 @@ class ViewTask:
     figures: str  # file for the figures of this run, written at the end
     door: int  # descriptor of the socket over which /dev/fuse's descriptor comes
     streamed: bool = False  # not everything is in the cache: no read-ahead of the kernel's, pages are pushed
+    orders: list[str] = field(default_factory=list)  # files with what a launch wants, in order (launchorder)
     kept: list[int] = field(default_factory=list)  # descriptors to keep open to the end: the upper's lock
 
 
@@ -150,6 +152,10 @@ class View:
             if self._reads:
                 self._arrived(line.tick(time.monotonic()))
                 self._look_at_interrupted()
+
+    def foresee(self, order: Iterable[Run]) -> None:
+        """Have the kernel know the files that the order of a launch names."""
+        self._meet(dict.fromkeys(content for content, _, _ in order))
 
     def figures(self) -> dict[str, int | dict[str, int]]:
         """Return what was done so far."""
@@ -311,6 +317,10 @@ class View:
     def _expect(self, contents: Iterable[int]) -> None:
         """Have the kernel know files of which pages are on their way, so that they can be pushed."""
         assert self._pushing is not None
+        self._pushing.expect(self._meet(contents))
+
+    def _meet(self, contents: Iterable[int]) -> list[int]:
+        """Have files looked up; return those that there are."""
         known = []
         paths = []
         for content in contents:
@@ -319,10 +329,10 @@ class View:
                 paths.append(self._image.path(content))
                 known.append(content)
             except IndexError:
-                log(f"the supplier speaks of a file {content} that there is not")
-        self._pushing.expect(known)
+                log(f"somebody speaks of a file {content} that there is not")
         if not self._introduce(paths):
             log("the keeper does not look up files ahead: they will be read instead")
+        return known
 
     def _go_on(self, read: _Read) -> None:
         try:
@@ -475,8 +485,9 @@ def _serve(
         def make_store() -> ContentStore:
             return ContentStore(image, CacheFolder(Path(task.cache)), most)
 
+        order = _order_of(task) if pushes and not died else []  # from another view the kernel has it
         if pushes:
-            pushing = start(device, make_store, [door.fileno(), *task.kept], log)
+            pushing = start(device, make_store, [door.fileno(), *task.kept], log, order)
         store = make_store()
         view = View(
             image,
@@ -491,6 +502,8 @@ def _serve(
         view.died = died
         if pushes:
             line.meet(time.monotonic())
+        if pushing is not None and order:
+            view.foresee(order)
         signal.signal(signal.SIGUSR1, lambda *_: _write_figures(view, task))
         view.run()
     except (MillstreamError, OSError) as error:
@@ -506,6 +519,19 @@ def _serve(
     os.close(device)
     runtimefolder.remove(Path(task.folder))  # should the holder be gone
     return 0
+
+
+def _order_of(task: ViewTask) -> list[Run]:
+    """Return what a launch wants, as far as that is known; what is damaged is not."""
+    order: list[Run] = []
+    for place in task.orders:
+        try:
+            order += read_order(Path(place))
+        except FileNotFoundError:
+            pass  # removed meanwhile
+        except (OSError, MillstreamError) as error:
+            log(f"{place} is of no use: {error}")
+    return order
 
 
 def _write_figures(view: View, task: ViewTask) -> None:

@@ -24,7 +24,7 @@ from packageformat.deltadirectory import (
     decode_directory,
     encode_directory,
 )
-from packageformat.deltaframe import unpack_delta_frame
+from packageformat.deltaframe import UnpackedFrame, unpack_delta_frame
 from packageformat.errors import FormatError, UnsupportedError
 from packageformat.limits import DELTA_DIRECTORY_BYTES_MAX, FORMAT_VERSION
 from packageformat.tree import Tree
@@ -36,6 +36,7 @@ __all__ = [
     "DeltaFrame",
     "OldPages",
     "PageNumbers",
+    "UnpackedFrame",
     "assemble_delta",
     "decode_delta",
     "delta_head_size",

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Sequence
-from itertools import accumulate, pairwise
+from itertools import islice
 
 from packageformat.compression import compress, decompress
 from packageformat.deltadirectory import DeltaFrame
@@ -27,6 +27,10 @@ from packageformat.tree import Tree
 COUNT = struct.Struct("<H")
 SEGMENT = struct.Struct("<HHi")
 """Bytes of the block before the segment, its bytes - 1, step."""
+
+_Segment = tuple[int, int, int]
+_Place = tuple[int, int, int, list[_Segment]]
+"""Of a block: its first byte in the frame, its size, where in the region it is expected, its segments."""
 
 
 def encode_delta_frame(
@@ -59,65 +63,112 @@ def encode_delta_frame(
     return compress(b"".join((*counts, *control, differences)), level, region)
 
 
+class UnpackedFrame:
+    """The blocks of one frame, in memory. Each is verified when it is taken: who needs few checks few."""
+
+    def __init__(
+        self, frame: DeltaFrame, tree: Tree, id_of: Callable[[int], bytes], stored: bytes, region: bytes
+    ) -> None:
+        """Unpack a frame.
+
+        Args:
+            frame: from a checked directory.
+            tree: the new version's, verified.
+            id_of: gives the verified id of a block (`Package.block_id`).
+            stored: untrusted bytes, from a file or the network.
+            region: the bytes of the frame's old pages, one after the other; they need not be right.
+
+        Raises:
+            CorruptBlockError: `stored` and `region` do not give blocks of these sizes.
+        """
+        self.blocks: Sequence[int] = frame.blocks
+        sizes = [tree.block_size(block) for block in frame.blocks]
+        control_size = COUNT.size * len(sizes) + SEGMENT.size * frame.segments
+        try:
+            payload = memoryview(decompress(stored, control_size + sum(sizes), region))
+            segments = _segments(payload[:control_size], len(sizes))
+        except FormatError as error:
+            raise self._damage(id_of(frame.blocks[0]), str(error)) from error
+        self._id_of = id_of
+        self._region = region
+        self._differences = payload[control_size:]
+        self._places: dict[int, _Place] = {}
+        start = expected = 0
+        for block, size, some in zip(frame.blocks, sizes, segments, strict=True):
+            self._places[block] = start, size, expected, some
+            start += size
+            expected += size + sum(step for _, _, step in some)
+
+    @property
+    def size(self) -> int:
+        """Bytes of all its blocks."""
+        return len(self._differences)
+
+    def block(self, block: int) -> bytes:
+        """Return the bytes of one of its blocks, verified.
+
+        Raises:
+            CorruptBlockError: the frame does not give this block.
+        """
+        start, size, expected, segments = self._places[block]
+        name = self._id_of(block)
+        try:
+            base = _base(segments, size, expected, self._region)
+        except FormatError as error:
+            raise self._damage(name, str(error)) from error
+        plain = add_bytes(self._differences[start : start + size], base)
+        if block_id(plain) != name:
+            raise CorruptBlockError(f"delta that does not give block {name.hex()}", expected=name)
+        return plain
+
+    @staticmethod
+    def _damage(name: bytes, text: str) -> CorruptBlockError:
+        return CorruptBlockError(f"damaged delta of block {name.hex()}: {text}", expected=name)
+
+
 def unpack_delta_frame(
     frame: DeltaFrame, tree: Tree, id_of: Callable[[int], bytes], stored: bytes, region: bytes
 ) -> list[tuple[int, bytes]]:
-    """Return the blocks of a frame, each with its number and its plain bytes, verified.
+    """Return all blocks of a frame, each with its number and its plain bytes, verified.
 
-    Args:
-        frame: from a checked directory.
-        tree: the new version's, verified.
-        id_of: gives the verified id of a block (`Package.block_id`).
-        stored: untrusted bytes, from a file or the network.
-        region: the bytes of the frame's old pages, one after the other; they need not be right.
+    Args and errors are those of `UnpackedFrame` and its blocks: one that is wrong, and nothing is returned.
+    """
+    unpacked = UnpackedFrame(frame, tree, id_of, stored, region)
+    return [(block, unpacked.block(block)) for block in unpacked.blocks]
+
+
+def _segments(control: memoryview, blocks: int) -> list[list[_Segment]]:
+    """Return the segments of each block.
 
     Raises:
-        CorruptBlockError: `stored` and `region` do not give these blocks. Nothing of them is returned.
+        FormatError: there are not as many as the control says.
     """
-    sizes = [tree.block_size(block) for block in frame.blocks]
-    names = [id_of(block) for block in frame.blocks]
-    control_size = COUNT.size * len(sizes) + SEGMENT.size * frame.segments
-    try:
-        payload = memoryview(decompress(stored, control_size + sum(sizes), region))
-        base = _base(payload[:control_size], sizes, region)
-    except FormatError as error:
-        raise CorruptBlockError(
-            f"damaged delta of block {names[0].hex()}: {error}", expected=names[0]
-        ) from error
-    joined = memoryview(add_bytes(payload[control_size:], base))
-    found: list[tuple[int, bytes]] = []
-    for block, name, (start, end) in zip(
-        frame.blocks, names, pairwise(accumulate(sizes, initial=0)), strict=True
-    ):
-        plain = bytes(joined[start:end])
-        if block_id(plain) != name:
-            raise CorruptBlockError(f"delta that does not give block {name.hex()}", expected=name)
-        found.append((block, plain))
-    return found
+    counts = struct.unpack_from(f"<{blocks}H", control)
+    if COUNT.size * blocks + SEGMENT.size * sum(counts) != len(control):
+        raise FormatError("a delta whose segments are not as many as it says")
+    segments = SEGMENT.iter_unpack(control[COUNT.size * blocks :])
+    return [list(islice(segments, count)) for count in counts]
 
 
-def _base(control: memoryview, sizes: Sequence[int], region: bytes) -> bytearray:
-    """Return the bases of all blocks, one after the other.
+def _base(segments: Sequence[_Segment], size: int, expected: int, region: bytes) -> bytearray:
+    """Return the base of a block.
+
+    Args:
+        segments: the block's.
+        size: the block's bytes.
+        expected: where in the region it would begin if old and new ran on side by side.
+        region: the frame's old pages.
 
     Raises:
         FormatError: a segment leaves its block or the region.
     """
-    counts = struct.unpack_from(f"<{len(sizes)}H", control)
-    if COUNT.size * len(sizes) + SEGMENT.size * sum(counts) != len(control):
-        raise FormatError("a delta whose segments are not as many as it says")
-    segments = SEGMENT.iter_unpack(control[COUNT.size * len(sizes) :])
-    base = bytearray(sum(sizes))
-    start = expected = 0
-    for size, count in zip(sizes, counts, strict=True):
-        reached = 0
-        for _ in range(count):
-            before, length, step = next(segments)
-            old_start = expected + before + step
-            expected = old_start + length + 1
-            reached += before + length + 1
-            if reached > size or old_start < 0 or expected > len(region):
-                raise FormatError("a delta with a segment that is not there")
-            base[start + reached - length - 1 : start + reached] = region[old_start:expected]
-        expected += size - reached
-        start += size
+    base = bytearray(size)
+    reached = 0
+    for before, length, step in segments:
+        old_start = expected + before + step
+        expected = old_start + length + 1
+        reached += before + length + 1
+        if reached > size or old_start < 0 or expected > len(region):
+            raise FormatError("a delta with a segment that is not there")
+        base[reached - length - 1 : reached] = region[old_start:expected]
     return base

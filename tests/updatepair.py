@@ -92,7 +92,7 @@ class Pair:
         for span in self.update.spans(list(frames)):
             data = self.delta[span.offset : span.offset + span.size]
             for frame, start, end in span.frames:
-                blocks = self.update.unpack(frame, data[start:end])
-                assert blocks is not None
-                found |= blocks
+                unpacked = self.update.unpack(frame, data[start:end])
+                assert unpacked is not None
+                found |= {block: unpacked.block(block) for block in unpacked.blocks}
         return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 import os
 import shutil
 import subprocess
@@ -16,6 +17,9 @@ from tests.stage import Stage
 
 OUT_OF_TIME = "runs out of time, "
 """How the message begins of what might have come later."""
+
+_TOUCHED = 2 << 30
+"""Bytes of memory, more than any launch takes; at most a quarter of what is free."""
 
 Brought = Callable[[], AbstractContextManager[Sequence[Path]]]
 """Makes the lower folders (topmost first) appear, for as long as its block lasts."""
@@ -59,6 +63,7 @@ def first_window(
     """
     with run(on, _command(on, application), lowers, environment) as (begin, launch):
         prepare()
+        touch_memory()
         with on.display.screen() as screen:
             started = time.monotonic()
             with bring() if bring is not None else _nothing():
@@ -123,6 +128,19 @@ def drop_page_cache() -> None:
     """Empty the page cache of the machine."""
     os.sync()
     Path("/proc/sys/vm/drop_caches").write_text("3")
+
+
+def touch_memory() -> None:
+    """Have the machine's free memory ready to be used.
+
+    A virtual machine gets memory from its host when it touches it for the first time, or again after the host
+    took it back: a program that is given such pages takes a third longer (inkscape: 0.57 s of a processor
+    instead of 0.43). Whether it is depends on what ran before: this comes before every start that is timed.
+    """
+    free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    size = min(_TOUCHED, free // 4)
+    with mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | mmap.MAP_POPULATE):
+        pass
 
 
 def _command(on: Stage, application: str) -> list[str]:

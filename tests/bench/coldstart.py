@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from samples import sequenced
-from tests.bench.baseline import OUT_OF_TIME, drop_page_cache, first_window, shown
+from tests.bench.baseline import OUT_OF_TIME, drop_page_cache, first_window, shown, touch_memory
 from tests.bench.coldresult import (
     DOWNLOAD,
     NATIVE_COLD,
@@ -227,6 +227,7 @@ class _Bench:
         on.visit.settle()
         drop_page_cache()
         self._warm_server()
+        touch_memory()
         before = self.link.received()
         launch = on.visit.launch(self.sample.application, timeout_s=_ENOUGH_S)
         received = self.link.received() - before

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from samples import sequenced
-from tests.bench.baseline import drop_page_cache
+from tests.bench.baseline import drop_page_cache, touch_memory
 from tests.bench.coldstart import Plan, build_packs, ground
 from tests.bench.filling import fill
 from tests.bench.link import Link
@@ -101,6 +101,7 @@ def _start(on: Stage, link: Link, *, from_disk: bool) -> tuple[float, int]:
     os.sync()  # the copy is the benchmark's own
     if from_disk:
         drop_page_cache()
+    touch_memory()
     before = link.received()
     launch = on.visit.launch(APPLICATION)
     received = link.received() - before

@@ -8,6 +8,7 @@ import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -237,6 +238,28 @@ def test_a_second_launch_asks_for_nothing(stage: ClientStage) -> None:
     after = stage.tally()
     assert after["pages_packed"] == before["pages_packed"]
     assert after["faults_served"] == before["faults_served"]
+
+
+def test_a_second_launch_has_its_pages_before_it_reads_them(stage: ClientStage) -> None:
+    assert read(stage) == expected()
+    wait_until(lambda: ready(stage), what="the pack is noted as complete")
+    assert any(stage.cache.glob("views/*.order"))
+    wait_until(lambda: bool(views(stage)), what="the view has ended")
+    for place in views(stage):
+        place.unlink()
+    assert read(stage, f"sleep 1; {READ_TOUCHED}") == expected()
+    wait_until(lambda: len(figures(stage)) == 1, what="the view has ended")
+    (told,) = figures(stage)
+    assert told["pages_pushed"] >= TOUCHED_PAGES
+    assert told["requests"].get("READ", 0) < TOUCHED_PAGES // 2, told
+
+
+def views(stage: ClientStage) -> list[Path]:
+    return list((stage.user.home / ".local/state/millstream/bubbles").glob("*/view.json"))
+
+
+def figures(stage: ClientStage) -> list[dict[str, Any]]:
+    return [json.loads(place.read_text()) for place in views(stage)]
 
 
 def test_an_agent_killed_in_the_middle_of_a_pack_costs_nothing_but_time(stage: ClientStage) -> None:

@@ -24,11 +24,10 @@ def test_with_the_old_version_cached_all_of_the_new_one_comes_from_copies_and_th
     pair.old.keep(pair.old.blocks)
     order = pair.update.order(pair.all_blocks)
     assert order.left == ()
-    assert {block for block, _ in order.copies} == set(pair.new.blocks_of(b"usr/bin/program")[4:])
+    assert set(order.copies) == set(pair.new.blocks_of(b"usr/bin/program")[4:])
     program = pair.new.blocks_of(b"usr/bin/program")
     assert all(pair.new.layer.has_block(block) for block in pair.new.blocks_of(b"usr/share/common"))
-    copied = [(block, pair.update.copy(block)) for block, _ in order.copies]
-    pair.new.layer.write_blocks([(block, plain) for block, plain in copied if plain is not None], ())
+    pair.new.layer.write_blocks(pair.update.copies(order.copies), ())
     pair.new.layer.write_blocks(pair.fetch(order.frames).items(), ())
     assert all(pair.new.layer.read_block(block) == pair.new.blocks[block] for block in pair.all_blocks)
     assert order.delta_bytes < order.plain_bytes
@@ -64,8 +63,9 @@ def test_pages_are_enough_where_a_frame_needs_no_more(pair: Pair) -> None:
     plain = pair.old.blocks[last]
     pages = {0: plain[:PAGE_SIZE], 1: plain[PAGE_SIZE : 2 * PAGE_SIZE]}
     pair.old.layer.write_pages([BlockPages(0, last, page_hashes(plain), pages)])
-    assert pair.old.layer.read_pages(last, 0, 2 * PAGE_SIZE) == plain[: 2 * PAGE_SIZE]
-    assert pair.old.layer.read_pages(last, PAGE_SIZE, 3 * PAGE_SIZE) is None
+    with pair.old.layer.reading() as read:
+        assert read(last, 0, 2 * PAGE_SIZE) == plain[: 2 * PAGE_SIZE]
+        assert read(last, PAGE_SIZE, 3 * PAGE_SIZE) is None
     frame = pair.update.delta.frame_of(pair.new.blocks_of(b"usr/bin/program")[0])
     assert frame is not None
     assert pair.update.has_region(frame, pair.old.layer.look_here())
@@ -85,8 +85,11 @@ def test_damage_in_the_delta_or_the_cache_gives_no_block(pair: Pair) -> None:
     with content.open("r+b") as file:
         file.seek(100)
         file.write(b"\xff\x00\xff\x00")
+    unpacked = pair.update.unpack(frame, stored)
+    assert unpacked is not None
     with pytest.raises(CorruptBlockError):
-        pair.update.unpack(frame, stored)
+        for block in unpacked.blocks:
+            unpacked.block(block)
     with pytest.raises(FormatError):
         Update.read(pair.head[:-1], pair.old.layer, pair.new.layer)
     with pytest.raises(FormatError, match="other versions"):

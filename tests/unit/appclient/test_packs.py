@@ -21,7 +21,7 @@ from appclient.statistics import Tally
 from appclient.updating import Updates
 from bubble.cachefile import CacheFolder
 from packageformat.launchpack import PackReader, directory_end
-from packageformat.limits import BLOCK_SIZE, PAGE_SIZE
+from packageformat.limits import BLOCK_SIZE
 from packageformat.package import front_extent
 from packageformat.packbuild import PackSource, build_pack
 from packageformat.packdirectory import PackExtent
@@ -136,4 +136,4 @@ async def test_frames_that_are_here_already_are_waited_for_by_nobody(ground: _Gr
     await ground.receive(ground.stream(3, 1), 3, 1)
     assert ground.pack.missing == {2}
     assert ground.layer.pages_here(1) == 1
-    assert ground.layer.read_pages(2, PAGE_SIZE, 2 * PAGE_SIZE) is not None
+    assert ground.layer.pages_here(2) & 0b10

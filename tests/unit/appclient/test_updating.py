@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from appclient import updating
 from appclient.door import Door
 from appclient.errors import ServerUnreachableError
 from appclient.lanes import Body, Part
@@ -144,6 +145,40 @@ async def test_a_stream_that_breaks_lets_everybody_go(ground: _Ground) -> None:
     assert not await waiting
     assert await bringing, "what was copied came"
     assert not ground.pair.new.layer.has_block(first)
+
+
+async def test_what_comes_beside_the_wanted_is_written_when_the_launch_is_over(
+    ground: _Ground, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(updating, "REST_SECONDS", 0.2)
+    layer, blocks = ground.pair.new.layer, ground.pair.new.blocks
+    frame = ground.pair.update.delta.frame_of(ground.pair.new.blocks_of(b"usr/bin/program")[0])
+    assert frame is not None
+    wanted, asked, *others = ground.pair.update.delta.directory.frames[frame].blocks
+    assert others
+    async with asyncio.TaskGroup() as tasks:
+        ground.updates.start_in(tasks)
+        assert await ground.updates.bring(ground.version, [wanted], ground.tally, ground.tell)
+        assert ground.told == [wanted]
+        assert not any(map(layer.has_block, (asked, *others)))
+        assert await ground.updates.expect(ground.version, asked), "it is in memory"
+        assert layer.read_block(asked) == blocks[asked]
+        assert not any(map(layer.has_block, others))
+        requests = len(ground.line.requests)
+    assert all(layer.read_block(block) == blocks[block] for block in others)
+    assert len(ground.line.requests) == requests
+    assert not await ground.updates.expect(ground.version, others[0]), "nothing is kept any more"
+
+
+async def test_what_would_take_too_much_memory_is_written_at_once(
+    ground: _Ground, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(updating, "REST_BYTES_MAX", 1)
+    program = ground.pair.new.blocks_of(b"usr/bin/program")
+    frame = ground.pair.update.delta.frame_of(program[0])
+    assert frame is not None
+    assert await ground.updates.bring(ground.version, [program[0]], ground.tally, ground.tell)
+    assert all(map(ground.pair.new.layer.has_block, ground.pair.update.delta.directory.frames[frame].blocks))
 
 
 async def test_a_head_that_does_not_come_is_asked_for_again(ground: _Ground) -> None:

@@ -6,10 +6,11 @@ import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bubble.cachefile import CacheFolder
+from bubble.cachefile import CacheFolder, CacheReader
 from bubble.presence import PresenceMap, page_mask
 from packageformat.hashing import digest, page_hashes
 from packageformat.limits import BLOCK_SIZE, PAGE_SIZE
@@ -238,3 +239,38 @@ def test_a_small_file_whose_pages_all_come_at_once_never_has_a_map(tmp_path):
     assert other.pages_of(0) == 0b10 and not other.complete
     other.write_many({0: (page_hashes(plain), {0: plain[:PAGE_SIZE]})})
     assert other.complete and other.place.read_bytes() == plain
+
+
+@settings(deadline=None)
+@given(sizes, st.data())
+def test_blocks_are_written_together_and_what_is_here_is_told_and_read(size, data):
+    plain = plain_of(size)
+    content_id = digest(plain)
+    count = -(-size // BLOCK_SIZE)
+    with tempfile.TemporaryDirectory() as folder:
+        cache = CacheFolder(Path(folder))
+        assert cache.pages_here(content_id, size) == [0] * count
+        some = data.draw(st.sets(st.integers(0, count - 1), min_size=1))
+        cache.write_blocks(content_id, size, {block: block_of(plain, block) for block in some})
+        here = [page_mask(size, block) if block in some else 0 for block in range(count)]
+        assert cache.pages_here(content_id, size) == here
+        assert cache.pages_here(content_id, size + 1) == [0] * (-(-(size + 1) // BLOCK_SIZE))
+        with CacheReader(cache) as reader:
+            for block in range(count):
+                part = block_of(plain, block)
+                wanted = part if block in some else None
+                assert reader.pages(content_id, size, block, 0, len(part)) == wanted
+            assert reader.pages(digest(b"another"), size, 0, 0, 1) is None
+        rest = set(range(count)) - some
+        cache.write_blocks(content_id, size, {block: block_of(plain, block) for block in rest or some})
+        file = cache.open(content_id, size)
+        assert file is not None and file.complete
+        assert [path.name for path in file.place.parent.iterdir()] == [file.place.name]
+        assert file.place.read_bytes() == plain
+
+
+def test_a_block_of_another_size_is_not_written(tmp_path):
+    cache = CacheFolder(tmp_path)
+    with pytest.raises(ValueError, match="has not 9 bytes"):
+        cache.write_blocks(digest(b"x"), 10, {0: b"123456789"})
+    assert not list(tmp_path.rglob("*"))

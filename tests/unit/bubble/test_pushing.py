@@ -156,3 +156,42 @@ def test_damage_in_the_cache_is_never_pushed(ground):
     ground.pushing.came(FILE, {0: ALL, 1: ALL})
     ground.work()
     assert set(ground.taker.taken) == ground.pages_of(0)
+
+
+def test_an_order_is_pushed_block_by_block_in_its_order_once_the_kernel_knows_the_file(ground):
+    ground.bring(0, 1, 5)
+    order = [(FILE, 5 * PAGES_A_BLOCK + 2, 2), (FILE, 14, 4), (FILE, 5 * PAGES_A_BLOCK + 9, 1), (FILE, 50, 3)]
+    ground.pushing.plan(order)
+    ground.work()
+    assert not ground.taker.taken, "the kernel does not know it yet"
+    ground.pushing.met(FILE)
+    ground.work()
+    pages = [5 * PAGES_A_BLOCK + page for page in (2, 3, 9)] + [14, 15, 16, 17]
+    assert list(ground.taker.taken) == pages, "of block 3 nothing is here"
+    ground.bring(3)
+    ground.pushing.came(FILE, {3: 1 << 2 | 1 << 7})
+    ground.work()
+    assert set(ground.taker.taken) == {*pages, 50, 51, 52, 55}, "what was foreseen before, and what came"
+
+
+def test_around_a_read_comes_what_is_foreseen_and_else_what_is_here(ground):
+    ground.bring(*range(BLOCKS))
+    ground.pushing.plan([(FILE, 10, 5), (FILE, 200, 1)])
+    ground.pushing.met(FILE)
+    ground.pushing._backlog.clear()  # its turn is far
+    ground.pushing.read(FILE, 11 * PAGE_SIZE, PAGE_SIZE)
+    ground.work()
+    assert set(ground.taker.taken) == {10, 12, 13, 14}
+    ground.pushing.read(FILE, 100 * PAGE_SIZE, PAGE_SIZE)  # which nobody foresaw
+    ground.work()
+    assert set(ground.taker.taken) == {10, 12, 13, 14, *range(92, 156)} - {100}
+
+
+def test_an_order_of_another_view_is_of_no_use_and_does_no_harm(ground):
+    ground.bring(0)
+    last = BLOCKS * PAGES_A_BLOCK
+    foreign = [(1 << 60, 0, 1), (0, 0, 5), (FILE, last - 1, 1 << 31), (FILE, last + 7, 2)]
+    ground.pushing.plan([*foreign, (FILE, 0, 1)])
+    ground.pushing.met(FILE)
+    ground.work()
+    assert set(ground.taker.taken) == {0}
