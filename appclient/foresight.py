@@ -65,11 +65,17 @@ class Foresight:
     ) -> dict[bytes, Origin]:
         """Return where the packages of a stack are; nothing if that has to be asked.
 
-        It has to if there was no launch pack: there may be one now, which is worth more than a round trip.
+        It has to if there was no launch pack, or no delta from what is here: there may be one now, which is
+        worth more than a round trip.
+
+        Args:
+            stack: the versions, bottom first.
+            language: the user's locale.
+            have: versions that are here, of which these may be updates.
         """
         if language != self._spoken or not self._has(self._session(), stack, LEFT_S):
             return {}
-        if not self._have >= set(have):
+        if not self._have >= set(have) or (have and not any(self._origins[one].deltas for one in stack)):
             return {}
         bubble = bubble_id(stack)
         if not any(pack.bubble_id == bubble for pack in self._origins[stack[-1]].pointer.packs):

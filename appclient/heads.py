@@ -97,7 +97,9 @@ class Heads:
 
     def is_here(self, version: bytes) -> bool:
         """Return whether a head, or its front, is in memory or on disk."""
-        return version in self._heads or any((self._folder / version.hex()).glob("*.[hf][er]*"))
+        if version in self._heads:
+            return True
+        return any(file.suffix in {".head", ".front"} for file in (self._folder / version.hex()).glob("*.*"))
 
     def files_of(self, version: bytes) -> LayerFiles:
         """Return where a version has what views read; it is there once a head was returned."""

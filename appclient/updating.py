@@ -15,7 +15,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import Executor
 
 from appclient.deltas import FIRST_BYTES, PREAMBLE_SIZE, Order, Span, Update, delta_head_size
@@ -42,6 +42,9 @@ REST_SECONDS = 3.0
 
 REST_BYTES_MAX = 64 << 20
 """Of unpacked frames that are kept in memory meanwhile."""
+
+_BATCH, _ARRIVED = 8, 64
+"""Frames that are written at a time, and that may wait for it."""
 
 _STREAMS = 3
 """At once: the next one's first bytes are here when the last one's end."""
@@ -218,6 +221,7 @@ class Updates:
         flow.begin(due)
         rest = self._rests.setdefault(version, _Rest(layer))
         streams = asyncio.Semaphore(_STREAMS)
+        arrived: asyncio.Queue[tuple[int, bytes]] = asyncio.Queue(_ARRIVED)
 
         async def copy() -> None:
             copied = await loop.run_in_executor(self._writer, _copy, update, layer, order)
@@ -236,16 +240,28 @@ class Updates:
                     tally.delta_bytes += len(data)
                     flow.received += len(data)
                     for frame, start, end in span.frames:
-                        stored, given = data[start:end], gives[frame]
-                        if await loop.run_in_executor(
-                            self._writer, _write, update, layer, frame, stored, given, rest
-                        ):
-                            came(given)
-                        else:
-                            flow.drop(given)
+                        await arrived.put((frame, data[start:end]))
+
+        async def write() -> None:
+            """Write what has arrived, several frames at a time: to change threads may take as long as one."""
+            left = len(order.frames) if spans else 0
+            while left:
+                batch = [await arrived.get()]
+                while len(batch) < _BATCH and not arrived.empty():
+                    batch.append(arrived.get_nowait())
+                left -= len(batch)
+                written, failure = await loop.run_in_executor(
+                    self._writer, _write, update, layer, batch, gives, rest
+                )
+                for frame in written:
+                    came(gives[frame])
+                if failure is not None:
+                    raise failure
+                for frame, _ in batch:
+                    flow.drop(gives[frame])  # those that could not be
 
         requests = [spans[start : start + SPANS_MAX] for start in range(0, len(spans), SPANS_MAX)]
-        await together([*map(fetch, requests), copy()])  # copied is while the first answer comes
+        await together([*map(fetch, requests), write(), copy()])  # copied is while the first answer comes
 
 
 class _Rest:
@@ -311,18 +327,39 @@ def _given_by(
 
 
 def _write(
-    update: Update, layer: Layer, frame: int, stored: bytes, given: Sequence[int], rest: _Rest
-) -> bool:
-    """Unpack a frame of a delta and write what it gives, in the writing thread; return whether it could."""
-    unpacked = update.unpack(frame, stored)
-    if unpacked is None:
-        return False
+    update: Update,
+    layer: Layer,
+    batch: Sequence[tuple[int, bytes]],
+    gives: Mapping[int, Sequence[int]],
+    rest: _Rest,
+) -> tuple[list[int], MillstreamError | OSError | None]:
+    """Unpack frames of a delta and write what they give, in the writing thread.
+
+    Args:
+        update: the delta.
+        layer: of the new version.
+        batch: frames, as stored.
+        gives: of each frame, which blocks are wanted.
+        rest: takes those that are not.
+
+    Returns:
+        The frames that could be written, and why it ended before the last one, if it did.
+    """
     id_of = layer.package.block_id
-    wanted = set(map(id_of, given))
-    now = [block for block in unpacked.blocks if id_of(block) in wanted]
-    layer.write_blocks([(block, unpacked.block(block)) for block in now], given)
-    rest.keep(unpacked, now)
-    return True
+    written: list[int] = []
+    for frame, stored in batch:
+        try:
+            unpacked = update.unpack(frame, stored)
+            if unpacked is None:
+                continue
+            wanted = set(map(id_of, gives[frame]))
+            now = [block for block in unpacked.blocks if id_of(block) in wanted]
+            layer.write_blocks([(block, unpacked.block(block)) for block in now], gives[frame])
+            rest.keep(unpacked, now)
+        except (MillstreamError, OSError) as error:
+            return written, error
+        written.append(frame)
+    return written, None
 
 
 async def _part(door: Door, path: str, offset: int, size: int, tally: Tally) -> bytes:
