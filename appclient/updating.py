@@ -133,11 +133,14 @@ class Updates:
             flow = self._flows[version] = Flow(blocks)
             try:
                 await self._bring(version, blocks, tally, flow, told)
+            except BaseException:
+                self._rests.pop(version, None)
+                raise
             finally:
                 del self._flows[version]
                 flow.end()
-                if self._tasks is not None and version in self._rests:
-                    self._tasks.create_task(self._finish(version))
+            if self._tasks is not None and version in self._rests:
+                self._tasks.create_task(self._finish(version))
             return bool(flow.came)
 
     async def _bring(

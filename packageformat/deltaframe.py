@@ -101,8 +101,8 @@ class UnpackedFrame:
 
     @property
     def size(self) -> int:
-        """Bytes of all its blocks."""
-        return len(self._differences)
+        """Bytes that it takes in memory, about."""
+        return len(self._differences) + len(self._region)
 
     def block(self, block: int) -> bytes:
         """Return the bytes of one of its blocks, verified.
