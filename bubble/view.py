@@ -32,6 +32,7 @@ from bubble.contentstore import ContentStore, Lack
 from bubble.fuse import Opcode
 from bubble.holder import hold
 from bubble.launchorder import Run, read_order
+from bubble.namesahead import NamesAhead, Place
 from bubble.pushline import PushLine, start
 from bubble.supplyline import SupplyLine
 from bubble.supplymessage import Message, Word
@@ -94,7 +95,7 @@ class View:
         uid: int,
         gid: int,
         pushing: PushLine | None = None,
-        introduce: Callable[[Iterable[bytes]], bool] = lambda _: False,
+        introduce: Callable[[Iterable[Place]], bool] = lambda _: False,
     ) -> None:
         self._image = image
         self._store = store
@@ -105,7 +106,8 @@ class View:
         self._attempts: dict[tuple[int, int], int] = {}
         self._pushing = pushing
         self._introduce = introduce
-        self._files = ViewFiles(image, uid, gid, self._pushing.met if self._pushing is not None else None)
+        self._ahead = NamesAhead(image)
+        self._files = ViewFiles(image, uid, gid, self._ahead, None if pushing is None else pushing.met)
         self.requests = [0] * 64
         self.read_bytes = 0
         self.waits = 0  # reads that had to wait
@@ -320,18 +322,17 @@ class View:
         self._pushing.expect(self._meet(contents))
 
     def _meet(self, contents: Iterable[int]) -> list[int]:
-        """Have files looked up; return those that there are."""
+        """Have files named to the kernel; return those that there are."""
         known = []
-        paths = []
         for content in contents:
             try:
                 self._image.content(content)
-                paths.append(self._image.path(content))
                 known.append(content)
             except IndexError:
                 log(f"somebody speaks of a file {content} that there is not")
-        if not self._introduce(paths):
-            log("the keeper does not look up files ahead: they will be read instead")
+        places = self._ahead.want(known)
+        if places and not self._introduce(places):
+            log("the keeper does not look at files ahead: they will be read instead")
         return known
 
     def _go_on(self, read: _Read) -> None:
@@ -497,7 +498,7 @@ def _serve(
             os.getuid(),
             os.getgid(),
             pushing,
-            lambda paths: introduce(door, paths),
+            lambda places: introduce(door, places),
         )
         view.died = died
         if pushes:

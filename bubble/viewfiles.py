@@ -5,16 +5,20 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from itertools import chain
 
 from bubble import fuse
 from bubble.fuse import ATTRIBUTES, DIRECTORY_ENTRY, ENTRY, FOREVER, Opcode
+from bubble.namesahead import AHEAD, NamesAhead
 from bubble.viewimage import ViewImage
 
 _ATTRIBUTES_HEAD = fuse.ATTRIBUTES_OUT.pack(FOREVER, 0, 0)
 _NO_ATTRIBUTES = bytes(ENTRY.size + ATTRIBUTES.size)
 _SECOND = 1_000_000_000
 _UNSIGNED = (1 << 64) - 1
+_DOTS = 2
+"""Entries of a folder before its children: itself, and what it is in."""
 
 
 class ViewFiles:
@@ -23,12 +27,19 @@ class ViewFiles:
     Args of the constructor:
         image: what is shown.
         uid, gid: the owner of everything: packaged owners would be foreign to the user's namespace.
+        ahead: the names that are wanted soon; without it, no folder has a second listing.
         met: is called with each of the image's nodes that the kernel is about to be told of.
     """
 
     def __init__(
-        self, image: ViewImage, uid: int, gid: int, met: Callable[[int], None] | None = None
+        self,
+        image: ViewImage,
+        uid: int,
+        gid: int,
+        ahead: NamesAhead | None = None,
+        met: Callable[[int], None] | None = None,
     ) -> None:
+        self._ahead = ahead
         self._met = met
         self._image = image
         self._uid = uid
@@ -135,26 +146,23 @@ class ViewFiles:
         """Return entries of a folder from `offset` on, as many as fit."""
         image = self._image
         folder = self._folder(node)
-        children = image.children(folder)
+        listed: Iterable[tuple[bytes, int]]
+        if offset >= AHEAD:
+            listed = () if self._ahead is None else self._ahead.entries(folder, offset - AHEAD)
+        else:
+            dots = ((b".", folder), (b"..", image.parent(folder))) if offset < _DOTS else ()
+            listed = chain(dots[offset:], image.children(folder)[max(offset - _DOTS, 0) :])
         found: list[bytes] = []
         room = size
-        for place in range(offset, len(children) + 2):
-            if place < 2:
-                number = folder if place == 0 else image.parent(folder)
-                name = b"." if place == 0 else b".."
-                head = _NO_ATTRIBUTES if plus else b""  # the kernel looks neither up
-            else:
-                name, number = children[place - 2]
-                head = b""
-            length = (len(head) or (len(_NO_ATTRIBUTES) if plus else 0)) + DIRECTORY_ENTRY.size + len(name)
+        for place, (name, number) in enumerate(listed, offset + 1):
+            length = (len(_NO_ATTRIBUTES) if plus else 0) + DIRECTORY_ENTRY.size + len(name)
             length += -length % 8
             if length > room:
                 break
             room -= length
-            if plus and not head:
-                head = self._found(number)
-            found.append(head)
-            found.append(fuse.directory_entry(number + 1, place + 1, name, image.mode(number) >> 12))
+            if plus:  # the kernel looks neither of the first two up
+                found.append(_NO_ATTRIBUTES if place <= _DOTS else self._found(number))
+            found.append(fuse.directory_entry(number + 1, place, name, image.mode(number) >> 12))
         return b"".join(found)
 
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 import os
 import stat
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from hashlib import sha256
@@ -157,6 +157,15 @@ class ViewImage:
     def children(self, folder: int) -> Sequence[tuple[bytes, int]]:
         """Return names and nodes of what a folder shows, sorted by name."""
         return self._merged(folder)
+
+    def links(self, folder: int) -> Iterator[tuple[bytes, int]]:
+        """Give names and nodes of the symbolic links in a folder; some may be hidden by another layer."""
+        for place in self._places(folder):
+            layer = self._layers[place >> ENTRY_BITS]
+            modes = layer.modes
+            for entry in layer.entries(place & _ENTRY):
+                if stat.S_ISLNK(modes[entry]):
+                    yield layer.name(entry), place & ~_ENTRY | entry
 
     def find(self, path: bytes) -> int | None:
         """Return the node at `path`, relative to the root. Links are not followed."""

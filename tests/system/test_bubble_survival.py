@@ -121,6 +121,7 @@ def test_what_is_announced_is_in_the_kernel_before_anybody_asks(place: Stand, ac
     source.write_bytes(large)
     source.chmod(0o644)
     layer.file("opt/some where/big", source)
+    layer.link("opt/some where/the link", "big")
     bubble = place.bubble([small_system().build(), layer.build()], streamed=True)
     figures = bubble.spec.state / "view.json"
     pages = len(large) // PAGE_SIZE
@@ -139,11 +140,12 @@ def test_what_is_announced_is_in_the_kernel_before_anybody_asks(place: Stand, ac
         while (before := ask_figures())["pages_pushed"] < pages:
             assert time.monotonic() < end, before
             time.sleep(0.05)
-        assert reader.ask("read x < '/opt/some where/big'; sha256sum < '/opt/some where/big'").split()[0] == (
-            sha256(large).hexdigest()
-        )
+        assert reader.ask("read x < '/opt/some where/the link'; [ \"$x\" ] && echo read") == "read"
+        named = ask_figures()
+        assert reader.ask("sha256sum < '/opt/some where/big'").split()[0] == sha256(large).hexdigest()
         after = ask_figures()
         assert reader.end() == 0
+    assert named["requests"]["LOOKUP"] == before["requests"]["LOOKUP"], "all names were known"
     assert after["read_bytes"] - before["read_bytes"] < len(large) / 2, "only the programs are read"
 
 
