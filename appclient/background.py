@@ -18,7 +18,7 @@ from itertools import chain
 from appclient import catalogue
 from appclient.bubbles import Bubbles
 from appclient.catalogue import Choice
-from appclient.changes import bubbles_of
+from appclient.changes import named_bubbles
 from appclient.errors import NotSignedInError, UnknownPackageError
 from appclient.fetching import Fetching
 from appclient.filling import Filling
@@ -232,23 +232,20 @@ class Background:
 
     # What it does by itself
 
-    def likely(self) -> list[Published]:
-        """Return what may be started and is not all here, the likeliest first."""
-        publishing = self._session().kept()
-        items = [] if publishing is None else publishing.items
-        missing = [one for one in items if not all(map(self._bubbles.heads.is_whole, one.stack))]
-        return sorted(missing, key=self._used_before, reverse=True)
-
     async def foresee(self) -> None:
-        """Ask and recall what the launch of a likely application needs first.
+        """Ask and recall what the launch of a likely application needs first: of those that are not all here.
 
         Raises:
             MillstreamError: the server does not say, or the disk cannot be read.
         """
-        likely = self.likely()[:STACKS_MAX]
+        publishing = self._session().kept()
+        items = [] if publishing is None else publishing.items
+        used = await asyncio.to_thread(self._last_uses)
+        missing = [one for one in items if not all(map(self._bubbles.heads.is_whole, one.stack))]
+        likely = sorted(missing, key=lambda one: used.get(one.name, 0.0), reverse=True)[:STACKS_MAX]
         before = await asyncio.to_thread(lambda: [self._bubbles.versions_before(one) for one in likely])
         await self._foresight.look(likely, list(dict.fromkeys(chain.from_iterable(before))))
-        await self._bubbles.recall([one for one in likely if self._used_before(one)])
+        await self._bubbles.recall([one for one in likely if one.name in used])
 
     def _published(self) -> list[Wanted]:
         try:
@@ -266,13 +263,14 @@ class Background:
             return 0.0
         return max(1.0, self._statistics.last_fetch(bubble))
 
-    def _used_before(self, published: Published) -> float:
-        """Return when this or another version of a package was started here last; 0: never."""
-        used = [0.0]
-        for folder in bubbles_of(self._folders, published.name):
+    def _last_uses(self) -> dict[str, float]:
+        """Return by name when packages that were started here, in any version, were so last."""
+        used: dict[str, float] = {}
+        for name, folder in named_bubbles(self._folders):
             with suppress(ValueError):
-                used.append(max(1.0, self._statistics.last_fetch(bytes.fromhex(folder.name))))
-        return max(used)
+                last = max(1.0, self._statistics.last_fetch(bytes.fromhex(folder.name)))
+                used[name] = max(used.get(name, 0.0), last)
+        return used
 
     def _somebody_waits(self) -> bool:
         return self._packs.busy or self._fetching.busy or self._is_maintained()
@@ -315,6 +313,10 @@ class Background:
         while True:
             await asyncio.sleep(PING_SECONDS + _jitter.uniform(-PING_JITTER, PING_JITTER))
             if time.monotonic() - self._last_use <= WARM_SECONDS:
-                with suppress(MillstreamError, ExceptionGroup):
+                try:
                     await self._session().door.warm()
                     await self.foresee()
+                except (MillstreamError, ExceptionGroup) as error:
+                    _log.debug("not kept warm: %s", error)
+                except Exception:  # noqa: BLE001 - a launch asks then
+                    _log.exception("keeping warm failed: a bug")

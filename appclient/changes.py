@@ -19,11 +19,15 @@ _STAY = (LOCK, UPPER_LOCK, RECORD, "package")
 
 def bubbles_of(folders: Folders, package: str) -> list[Path]:
     """Return the folders of all bubbles, of any version, that a package has had here."""
+    return [folder for name, folder in named_bubbles(folders) if name == package]
+
+
+def named_bubbles(folders: Folders) -> list[tuple[str, Path]]:
+    """Return the folders of all bubbles with the names of their packages, as far as those can be read."""
     found = []
     for folder in all_bubbles(folders):
-        with suppress(OSError, IndexError):
-            if (folder / "package").read_text().splitlines()[0] == package:
-                found.append(folder)
+        with suppress(OSError, IndexError, ValueError):
+            found.append(((folder / "package").read_text().splitlines()[0], folder))
     return found
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
 from appclient.session import DELTAS_MAX, Origin, Session
 from packageformat.publishing import Published
@@ -80,7 +81,11 @@ class Foresight:
         bubble = bubble_id(stack)
         if not any(pack.bubble_id == bubble for pack in self._origins[stack[-1]].pointer.packs):
             return {}
-        return {version: self._origins[version] for version in stack}
+        known = {version: self._origins[version] for version in stack}
+        return {  # a version may have gone from the cache since its deltas were told
+            version: replace(one, deltas=tuple(delta for delta in one.deltas if delta.old_version in have))
+            for version, one in known.items()
+        }
 
     def _has(self, session: Session, versions: Sequence[bytes], left_s: float) -> bool:
         until = time.time() + left_s

@@ -310,8 +310,15 @@ class LaunchPacks:
             pack.bound = pack.reference.object_size
             if pack.wanted and not await self._bring(pack, way):
                 return
-        order = await asyncio.get_running_loop().run_in_executor(self._writer, order_of, pack)
-        self._done(pack.bubble, pack.reference, order)
+        try:
+            order = await asyncio.get_running_loop().run_in_executor(self._writer, order_of, pack)
+            self._done(pack.bubble, pack.reference, order)
+        except (MillstreamError, OSError) as error:  # such as a disk that the pack has filled
+            _log.warning(
+                "that the launch pack of %s is here is not noted: %s", pack.reference.application, error
+            )
+        except Exception:  # noqa: BLE001 - the next launch asks for it again
+            _log.exception("that the launch pack of %s is here is not noted", pack.reference.application)
 
     async def _tell_held(self, pack: Pack) -> None:
         if pack.reader is not None:
@@ -497,19 +504,23 @@ class LaunchPacks:
                 self._tell(pack.bubble, came)
                 self._settle(pack, frame)
 
+        async def give(item: tuple[int, bytes] | None) -> None:
+            """Put an item into the queue, unless nobody takes it any more: a frame could not be written."""
+            put = asyncio.ensure_future(queue.put(item))
+            try:
+                await asyncio.wait([put, writing], return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                put.cancel()
+
         writing = asyncio.ensure_future(write())
         try:
             for frame in frames:
                 part = await self._take(pack, door, content, places[frame][1])
-                if frame not in pack.missing:
-                    continue  # it is here
-                put = asyncio.ensure_future(queue.put((frame, part)))
-                await asyncio.wait([put, writing], return_when=asyncio.FIRST_COMPLETED)
+                if frame in pack.missing:  # else it is here
+                    await give((frame, part))
                 if writing.done():
-                    put.cancel()
                     break
-            if not writing.done():
-                await queue.put(None)
+            await give(None)
             await writing
         finally:
             writing.cancel()

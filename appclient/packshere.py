@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from appclient.errors import CacheError
 from appclient.storedfile import store, store_json, stored_json
 from bubble.launchorder import Run, encode_order
 
@@ -51,8 +52,11 @@ class PacksHere:
             self._order_path(bubble, before).unlink(missing_ok=True)
 
     def orders(self, bubble: bytes, applications: Iterable[str]) -> tuple[Path, ...]:
-        """Return where the orders are that views begin with."""
-        names = [self.digest_of(bubble, one) for one in applications]
+        """Return where the orders are that views begin with; none if the disk does not tell."""
+        try:
+            names = [self.digest_of(bubble, one) for one in applications]
+        except CacheError:
+            return ()
         return tuple(self._order_path(bubble, name) for name in names if name)
 
     def _packs_path(self, bubble: bytes) -> Path:

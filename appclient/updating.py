@@ -18,7 +18,7 @@ from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import Executor
 
-from appclient.deltas import FIRST_BYTES, PREAMBLE_SIZE, Order, Span, Update, delta_head_size
+from appclient.deltas import FIRST_BYTES, PREAMBLE_SIZE, Span, Update, delta_head_size
 from appclient.door import CapabilityExpiredError, Door
 from appclient.lanes import Part
 from appclient.layer import Layer
@@ -41,10 +41,13 @@ REST_SECONDS = 3.0
 """After what was wanted of a delta, before the blocks are written that came with it: a launch takes less."""
 
 REST_BYTES_MAX = 64 << 20
-"""Of unpacked frames that are kept in memory meanwhile."""
+"""Of unpacked frames of one version that are kept in memory meanwhile."""
 
 _BATCH, _ARRIVED = 8, 64
 """Frames that are written at a time, and that may wait for it."""
+
+_COPIES = 128
+"""Blocks that are copied at a time: 8 MiB in memory."""
 
 _STREAMS = 3
 """At once: the next one's first bytes are here when the last one's end."""
@@ -113,9 +116,13 @@ class Updates:
             if rest is None:
                 return
             loop = asyncio.get_running_loop()
-            for blocks in rest.by_frame():
-                await loop.run_in_executor(self._writer, rest.write, blocks)
-            del self._rests[version]
+            try:
+                for blocks in rest.by_frame():
+                    await loop.run_in_executor(self._writer, rest.write, blocks)
+            except Exception:  # noqa: BLE001 - whoever wants such a block asks for it
+                _log.exception("what an update has left is dropped: a bug")
+            finally:
+                del self._rests[version]
 
     async def bring(self, version: bytes, blocks: Sequence[int], tally: Tally, told: Told) -> bool:
         """Bring those of `blocks` that an old version and a delta give, first wanted first.
@@ -227,10 +234,12 @@ class Updates:
         arrived: asyncio.Queue[tuple[int, bytes]] = asyncio.Queue(_ARRIVED)
 
         async def copy() -> None:
-            copied = await loop.run_in_executor(self._writer, _copy, update, layer, order)
-            if copied:
-                came(copied)
-            flow.drop(order.copies)
+            for start in range(0, len(order.copies), _COPIES):
+                some = order.copies[start : start + _COPIES]
+                copied = await loop.run_in_executor(self._writer, _copy, update, layer, some)
+                if copied:
+                    came(copied)
+                flow.drop(some)
 
         async def fetch(some: Sequence[Span]) -> None:
             parts = [Part(reference.path, span.offset, span.size) for span in some]
@@ -302,9 +311,9 @@ class _Rest:
         return True
 
 
-def _copy(update: Update, layer: Layer, order: Order) -> list[int]:
-    """Write what the old version has as it is; in the writing thread."""
-    copied = dict(update.copies(order.copies))
+def _copy(update: Update, layer: Layer, blocks: Sequence[int]) -> list[int]:
+    """Write those of some blocks that the old version has as they are; in the writing thread."""
+    copied = dict(update.copies(blocks))
     layer.write_blocks(copied.items(), ())
     return list(copied)
 
@@ -358,7 +367,7 @@ def _write(
             wanted = set(map(id_of, gives[frame]))
             now = [block for block in unpacked.blocks if id_of(block) in wanted]
             layer.write_blocks([(block, unpacked.block(block)) for block in now], gives[frame])
-            rest.keep(unpacked, now)
+            rest.keep(unpacked, set(now))
         except (MillstreamError, OSError) as error:
             return written, error
         written.append(frame)

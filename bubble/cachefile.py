@@ -20,6 +20,7 @@ block that is wrong (a crash, a bad disk) is forgotten and fetched again.
 from __future__ import annotations
 
 import os
+from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -210,12 +211,17 @@ class CacheFolder:
                 yield bytes.fromhex(place.parent.name + place.name), place
 
 
+_OPENED_MAX = 64
+"""Contents that a reader holds open."""
+
+
 class CacheReader:
-    """Reads pages of many contents, each opened once; to be closed. What is read is not verified."""
+    """Reads pages of many contents, mostly opened once; to be closed. What is read is not verified."""
 
     def __init__(self, cache: CacheFolder) -> None:
         self._cache = cache
-        self._opened: dict[bytes, tuple[int, list[int]] | None] = {}  # descriptor, pages that are here
+        self._opened: OrderedDict[bytes, tuple[int, list[int]] | None] = OrderedDict()
+        """Descriptor, and pages that are here; the latest used last."""
 
     def __enter__(self) -> CacheReader:
         return self
@@ -249,7 +255,16 @@ class CacheReader:
             except FileNotFoundError:
                 self._opened[content_id] = None
             else:
-                self._opened[content_id] = descriptor, self._cache.pages_here(content_id, size)
+                try:
+                    self._opened[content_id] = descriptor, self._cache.pages_here(content_id, size)
+                except BaseException:
+                    os.close(descriptor)
+                    raise
+            if len(self._opened) > _OPENED_MAX:
+                _, last = self._opened.popitem(last=False)
+                if last is not None:
+                    os.close(last[0])
+        self._opened.move_to_end(content_id)
         return self._opened[content_id]
 
 

@@ -70,10 +70,15 @@ def store_blocks(place: str, size: int, blocks: Mapping[int, bytes]) -> None:
     with _begun(place) as held:
         if held is None:
             return
-        with _opened_there(place) as data:
-            for block, plain in blocks.items():
-                write_all(data, plain, block * BLOCK_SIZE)
-        _note(held, place, size, {block: page_mask(size, block) for block in blocks}, {})
+        written: dict[int, int] = {}
+        try:
+            with _opened_there(place) as data:
+                for block, plain in blocks.items():
+                    write_all(data, plain, block * BLOCK_SIZE)
+                    written[block] = page_mask(size, block)
+        finally:  # on a full disk, what there was room for stays
+            if written:
+                _note(held, place, size, written, {})
 
 
 @contextmanager

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
+from bubble import fontcache
 from bubble.errors import LaunchError
 from bubble.identity import HostAnswers, Person
 from bubble.sandbox import STARTUP_FILES, Document, Place, Reach
@@ -51,6 +52,7 @@ def host_answers() -> HostAnswers:
         localtime=_data("/etc/localtime"),
         timezone=timezone or _text("/etc/timezone").strip(),
         machine_id=_text("/etc/machine-id").strip(),
+        fonts_cached=fontcache.fits(),
     )
 
 

@@ -40,6 +40,16 @@ FONTS = """\
 </fontconfig>
 """
 
+FONTS_UNCACHED = """\
+<?xml version="1.0"?>
+<!DOCTYPE fontconfig SYSTEM "urn:fontconfig:fonts.dtd">
+<fontconfig>
+  <description>The host's fonts, whose cache there is of no use: each bubble makes its own</description>
+  <dir>/run/host/fonts</dir>
+  <dir>/run/host/local-fonts</dir>
+</fontconfig>
+"""
+
 NO_FONTS = """\
 <?xml version="1.0"?>
 <!DOCTYPE fontconfig SYSTEM "urn:fontconfig:fonts.dtd">
@@ -75,6 +85,13 @@ class HostAnswers:
     timezone: str = ""  # its name, as Europe/Berlin
     machine_id: str = ""
     locale: str = "C.UTF-8"
+    fonts_cached: bool = False  # whether its font cache fits its fonts
+
+
+def _fonts(host: HostAnswers, policy: Policy) -> str:
+    if not policy.fonts:
+        return NO_FONTS
+    return FONTS if host.fonts_cached else FONTS_UNCACHED
 
 
 def identity_files(person: Person, host: HostAnswers, policy: Policy, bubble_id: bytes) -> dict[str, bytes]:
@@ -104,7 +121,7 @@ def identity_files(person: Person, host: HostAnswers, policy: Policy, bubble_id:
         "localtime": host.localtime,
         "timezone": f"{host.timezone}\n".encode() if host.timezone else b"Etc/UTC\n",
         "machine-id": f"{machine_id}\n".encode(),
-        "fonts.conf": (FONTS if policy.fonts else NO_FONTS).encode(),
+        "fonts.conf": _fonts(host, policy).encode(),
     }
 
 

@@ -3,7 +3,7 @@
 The kernel takes pages only of files that somebody has looked up, and each look-up is a request: a launch
 makes a thousand. READDIRPLUS names many files in one answer, but folders such as /usr/lib hold thousands that
 nobody wants. So a folder of a view has a second listing, far behind the end of its own: of the names that are
-known to be wanted soon. Who reads a folder from `AHEAD` on gets it; the bubble's keeper does (acquaintance.py).
+known to be wanted soon. Who reads a folder from `AHEAD` on gets it: the bubble's keeper (acquaintance.py).
 
 A file brings along the links beside it that lead to it, as libraries have them: their names are what is
 looked up first. Only the view's memory knows of all this: a view that takes over names nothing again.

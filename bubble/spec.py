@@ -76,7 +76,7 @@ def decode_spec(text: str | bytes) -> BubbleSpec:
             documents=tuple(Path(path) for path in record["documents"]),
             hidden=tuple(Path(path) for path in record["hidden"]),
             streamed=bool(record["streamed"]),
-            orders=tuple(Path(path) for path in record["orders"]),
+            orders=tuple(Path(path) for path in record.get("orders", ())),
         )
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise FormatError(f"a bubble's description that is not one: {error}") from error

@@ -28,6 +28,9 @@ COUNT = struct.Struct("<H")
 SEGMENT = struct.Struct("<HHi")
 """Bytes of the block before the segment, its bytes - 1, step."""
 
+_SEGMENT_MEMORY = 200
+"""Bytes that an unpacked segment takes: a tuple of three numbers, and its place in a list."""
+
 _Segment = tuple[int, int, int]
 _Place = tuple[int, int, int, list[_Segment]]
 """Of a block: its first byte in the frame, its size, where in the region it is expected, its segments."""
@@ -90,6 +93,7 @@ class UnpackedFrame:
         except FormatError as error:
             raise self._damage(id_of(frame.blocks[0]), str(error)) from error
         self._id_of = id_of
+        self._segments = frame.segments
         self._region = region
         self._differences = payload[control_size:]
         self._places: dict[int, _Place] = {}
@@ -102,7 +106,7 @@ class UnpackedFrame:
     @property
     def size(self) -> int:
         """Bytes that it takes in memory, about."""
-        return len(self._differences) + len(self._region)
+        return len(self._differences) + len(self._region) + _SEGMENT_MEMORY * self._segments
 
     def block(self, block: int) -> bytes:
         """Return the bytes of one of its blocks, verified.

@@ -11,7 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from appclient import packs
 from appclient.door import Door
+from appclient.errors import CacheError
 from appclient.heads import Head, Heads
 from appclient.lanes import Body
 from appclient.layer import Layer
@@ -20,6 +22,7 @@ from appclient.packwork import Pack, learn
 from appclient.statistics import Tally
 from appclient.updating import Updates
 from bubble.cachefile import CacheFolder
+from packageformat.errors import CorruptBlockError
 from packageformat.launchpack import PackReader, directory_end
 from packageformat.limits import BLOCK_SIZE
 from packageformat.package import front_extent
@@ -90,7 +93,7 @@ def ground(tmp_path: Path) -> _Ground:
     async def never(_: bytes) -> Layer:
         raise AssertionError
 
-    packs = LaunchPacks(
+    made = LaunchPacks(
         writer=writer,
         complete=never,
         tell=lambda _, came: told.extend(came),
@@ -113,7 +116,7 @@ def ground(tmp_path: Path) -> _Ground:
     pack.coming = [start + size for start, size in places]
     pack.missing = set(range(len(places)))
     frames = [data[start : start + size] for start, size in places]
-    return _Ground(packs, pack, layer, frames, plain, told)
+    return _Ground(made, pack, layer, frames, plain, told)
 
 
 async def test_a_frame_waits_for_the_one_that_brings_its_hashes(ground: _Ground) -> None:
@@ -137,3 +140,31 @@ async def test_frames_that_are_here_already_are_waited_for_by_nobody(ground: _Gr
     assert ground.pack.missing == {2}
     assert ground.layer.pages_here(1) == 1
     assert ground.layer.pages_here(2) & 0b10
+
+
+async def test_a_damaged_frame_ends_a_pack_that_comes_faster_than_it_is_written(
+    ground: _Ground, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(packs, "_FRAMES_AHEAD", 1)
+    for damaged in range(1 + BLOCKS):
+        stream = asyncio.StreamReader()
+        for number, frame in enumerate(ground.frames):
+            stream.feed_data(frame[:-1] + bytes([frame[-1] ^ 1]) if number == damaged else frame)
+        ground.pack.missing = set(range(1 + BLOCKS))
+        with pytest.raises(CorruptBlockError):
+            await asyncio.wait_for(ground.receive(stream, *range(1 + BLOCKS)), 10)
+        assert damaged in ground.pack.missing
+
+
+async def test_a_disk_that_refuses_the_note_of_a_pack_ends_nothing(
+    ground: _Ground, caplog: pytest.LogCaptureFixture
+) -> None:
+    def refuse(*_: object) -> None:
+        raise CacheError("the disk is full")
+
+    await ground.receive(ground.stream(*range(1 + BLOCKS)), *range(1 + BLOCKS))
+    ground.packs._done = refuse
+    ground.pack.bound = ground.pack.reference.object_size
+    ground.pack.call.set()
+    await ground.packs._bring_rest(ground.pack, None)  # type: ignore[arg-type] # nothing is left to bring
+    assert "the disk is full" in caplog.text

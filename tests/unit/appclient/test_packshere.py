@@ -36,3 +36,12 @@ def test_a_pack_without_its_order_is_brought_again_and_damaged_notes_say_nothing
         notes.write_text(text)
         assert packs.digest_of(BUBBLE, "editor") == b""
         assert packs.orders(BUBBLE, ["editor"]) == ()
+
+
+def test_a_disk_that_does_not_tell_costs_a_launch_only_the_hint(tmp_path: Path) -> None:
+    packs = PacksHere(tmp_path)
+    packs.note(BUBBLE, "editor", b"a" * 32, [])
+    (notes,) = tmp_path.glob("*.packs")
+    notes.unlink()
+    notes.mkdir()
+    assert packs.orders(BUBBLE, ["editor"]) == ()

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import tempfile
@@ -10,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from bubble import cachefile, cachewriting
 from bubble.cachefile import CacheFolder, CacheReader
 from bubble.presence import PresenceMap, page_mask
 from packageformat.hashing import digest, page_hashes
@@ -274,3 +276,43 @@ def test_a_block_of_another_size_is_not_written(tmp_path):
     with pytest.raises(ValueError, match="has not 9 bytes"):
         cache.write_blocks(digest(b"x"), 10, {0: b"123456789"})
     assert not list(tmp_path.rglob("*"))
+
+
+def test_of_blocks_that_are_written_together_those_stay_for_which_there_is_room(tmp_path, monkeypatch):
+    size = 5 * BLOCK_SIZE
+    plain = plain_of(size)
+    cache = CacheFolder(tmp_path)
+    write = cachewriting.write_all
+
+    def write_until_full(descriptor, data, offset):
+        if offset >= 3 * BLOCK_SIZE:
+            raise OSError(errno.ENOSPC, "full")
+        write(descriptor, data, offset)
+
+    monkeypatch.setattr(cachewriting, "write_all", write_until_full)
+    with pytest.raises(OSError, match="full"):
+        cache.write_blocks(digest(plain), size, {block: block_of(plain, block) for block in range(5)})
+    assert cache.pages_here(digest(plain), size) == [page_mask(size, 0)] * 3 + [0, 0]
+
+
+def test_a_reader_holds_few_descriptors_and_loses_none(tmp_path, monkeypatch):
+    monkeypatch.setattr(cachefile, "_OPENED_MAX", 2)
+    cache = CacheFolder(tmp_path)
+    contents = [bytes([number]) * 2 * BLOCK_SIZE for number in range(5)]
+    for plain in contents:
+        cache.write_blocks(digest(plain), len(plain), {0: block_of(plain, 0)})
+    before = len(os.listdir("/proc/self/fd"))
+    with CacheReader(cache) as reader:
+        for plain in contents * 2:
+            assert reader.pages(digest(plain), len(plain), 0, 5, 9) == plain[5:9]
+            assert reader.pages(digest(b"nothing"), 10, 0, 0, 1) is None
+        assert len(os.listdir("/proc/self/fd")) <= before + 2
+    assert len(os.listdir("/proc/self/fd")) == before
+
+    def fail(*_):
+        raise OSError(errno.EMFILE, "too many")
+
+    monkeypatch.setattr(cache, "pages_here", fail)
+    with CacheReader(cache) as reader, pytest.raises(OSError, match="too many"):
+        reader.pages(digest(contents[0]), len(contents[0]), 0, 0, 1)
+    assert len(os.listdir("/proc/self/fd")) == before

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import struct
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -132,3 +133,13 @@ def test_the_bus_is_filtered_to_the_policys_names():
     ]
     starting = {"Background", "DynamicLauncher", "ScreenCast", "RemoteDesktop", "Secret", "Trash"}
     assert not starting & set(PORTAL_INTERFACES)
+
+
+def test_the_hosts_font_cache_is_used_only_if_it_fits():
+    fonts = {
+        cached: identity_files(ANN, replace(HOST, fonts_cached=cached), Policy(), bytes(32))[FONT_FILE]
+        for cached in (True, False)
+    }
+    assert all(b"<dir>/run/host/fonts</dir>" in text for text in fonts.values())
+    assert b"remap-dir" in fonts[True] and b"cachedir" in fonts[True]
+    assert b"remap-dir" not in fonts[False] and b"cachedir" not in fonts[False]
