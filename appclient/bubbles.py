@@ -38,7 +38,7 @@ from bubble.layerimage import load_layer
 from bubble.layerwriter import encode_layer, layer_of_tree
 from bubble.spec import BubbleSpec
 from bubble.viewimage import decode_view
-from packageformat.errors import FormatError
+from packageformat.errors import FormatError, MillstreamError
 from packageformat.launchpack import language_of, language_pack
 from packageformat.layout import RoughLayout
 from packageformat.limits import PUBLIC_KEY_SIZE
@@ -144,7 +144,8 @@ class Bubbles:
                 if version not in self._layers and self._heads.is_here(version):
                     if len(self._layers) >= _RECALLED:
                         return
-                    await self.layer_of(version, None)
+                    with suppress(MillstreamError, OSError):  # damaged, or gone since: a launch asks for it
+                        await self.layer_of(version, None)
 
     async def complete(self, version: bytes) -> Layer:
         """Return the layer of a version with the rest of its head, fetched if need be.

@@ -273,7 +273,11 @@ class Updates:
                     flow.drop(gives[frame])  # those that could not be
 
         requests = [spans[start : start + SPANS_MAX] for start in range(0, len(spans), SPANS_MAX)]
-        await together([*map(fetch, requests), write(), copy()])  # copied is while the first answer comes
+        frames = together([*map(fetch, requests), write()])
+        # Copied is while the first answer comes, and whatever becomes of the frames.
+        for result in await asyncio.gather(copy(), frames, return_exceptions=True):
+            if isinstance(result, BaseException):
+                raise result
 
 
 class _Rest:
@@ -288,7 +292,7 @@ class _Rest:
         """Keep a frame for the sake of its blocks but these; in the writing thread."""
         blocks = [block for block in unpacked.blocks if block not in besides]
         if self._size + unpacked.size > REST_BYTES_MAX:
-            self._layer.write_blocks([(block, unpacked.block(block)) for block in blocks], ())
+            _write_blocks(self._layer, [(block, unpacked) for block in blocks])
         elif blocks:
             self._size += unpacked.size
             self.frames |= dict.fromkeys(blocks, unpacked)
@@ -303,12 +307,17 @@ class _Rest:
     def write(self, blocks: Iterable[int]) -> bool:
         """Write some of the blocks, in the writing thread; return whether they are in the cache now."""
         found = [(block, self.frames.pop(block)) for block in blocks if block in self.frames]
-        try:
-            self._layer.write_blocks([(block, unpacked.block(block)) for block, unpacked in found], ())
-        except (MillstreamError, OSError) as error:
-            _log.warning("blocks of a delta are of no use: %s", error)
-            return False
-        return True
+        return _write_blocks(self._layer, found)
+
+
+def _write_blocks(layer: Layer, blocks: Iterable[tuple[int, UnpackedFrame]]) -> bool:
+    """Write blocks that nobody waits for; return whether they are in the cache now."""
+    try:
+        layer.write_blocks([(block, unpacked.block(block)) for block, unpacked in blocks], ())
+    except (MillstreamError, OSError) as error:
+        _log.warning("blocks of a delta are of no use: %s", error)
+        return False
+    return True
 
 
 def _copy(update: Update, layer: Layer, blocks: Sequence[int]) -> list[int]:
@@ -367,10 +376,10 @@ def _write(
             wanted = set(map(id_of, gives[frame]))
             now = [block for block in unpacked.blocks if id_of(block) in wanted]
             layer.write_blocks([(block, unpacked.block(block)) for block in now], gives[frame])
-            rest.keep(unpacked, set(now))
         except (MillstreamError, OSError) as error:
             return written, error
         written.append(frame)
+        rest.keep(unpacked, set(now))
     return written, None
 
 

@@ -67,7 +67,9 @@ class NamesAhead:
         if path not in self._folders:
             parent, _, name = path.rpartition(b"/")
             above = self._folder(parent, places)
-            self._folders[path] = None if above is None else self._add(parent, above, name, places)
+            node = None if above is None else self._add(parent, above, name, places)
+            is_folder = node is not None and stat.S_ISDIR(self._image.mode(node))
+            self._folders[path] = node if is_folder else None  # a link or a file above hides what was in it
         return self._folders[path]
 
     def _add(self, path: bytes, folder: int, name: bytes, places: dict[bytes, int]) -> int | None:

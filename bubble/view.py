@@ -330,7 +330,11 @@ class View:
                 known.append(content)
             except IndexError:
                 log(f"somebody speaks of a file {content} that there is not")
-        places = self._ahead.want(known)
+        try:
+            places = self._ahead.want(known)
+        except Exception:  # noqa: BLE001 - it is a hint, and applications wait for this process
+            log(f"a bug in naming files ahead: {traceback.format_exc().strip()!r}")
+            places = []
         if places and not self._introduce(places):
             log("the keeper does not look at files ahead: they will be read instead")
         return known

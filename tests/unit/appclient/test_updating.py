@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import time
 from collections.abc import AsyncIterator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
@@ -145,6 +146,25 @@ async def test_a_stream_that_breaks_lets_everybody_go(ground: _Ground) -> None:
     assert not await waiting
     assert await bringing, "what was copied came"
     assert not ground.pair.new.layer.has_block(first)
+
+
+async def test_what_is_copied_comes_although_the_line_breaks_at_once(
+    ground: _Ground, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(updating, "_COPIES", 1)
+    copy = updating._copy
+
+    def slow_copy(*args: object) -> list[int]:
+        time.sleep(0.02)  # the line has broken meanwhile
+        return copy(*args)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(updating, "_copy", slow_copy)
+    ground.line.broken = True
+    copies = ground.pair.update.order(ground.pair.all_blocks).copies
+    assert len(copies) > 1
+    assert await ground.bring()
+    assert ground.told == list(copies)
+    assert all(ground.pair.new.layer.has_block(block) for block in copies)
 
 
 async def test_what_comes_beside_the_wanted_is_written_when_the_launch_is_over(

@@ -37,6 +37,12 @@ BELOW = {
     b"usr/lib/hidden": link(b"libb.so.7"),
     b"usr/lib/lost": FOLDER,
     b"usr/lib/lost/file": file(),
+    b"usr/lib/moved": FOLDER,
+    b"usr/lib/moved/deep": FOLDER,
+    b"usr/lib/moved/deep/file": file(),
+    b"usr/lib/moved/file": file(),
+    b"usr/lib/turned": FOLDER,
+    b"usr/lib/turned/file": file(),
     b"usr/share": FOLDER,
     **{b"usr/share/%03d" % number: file() for number in range(MANY)},
 }
@@ -45,6 +51,8 @@ ABOVE = {
     b"usr/lib": FOLDER,
     b"usr/lib/hidden": file(),
     b"usr/lib/lost": Node(Kind.WHITEOUT),
+    b"usr/lib/moved": link(b"../share"),
+    b"usr/lib/turned": file(),
 }
 
 
@@ -85,15 +93,26 @@ def test_a_folder_is_listed_from_what_is_new(image):
     )
 
 
-def test_what_another_layer_hides_is_wanted_by_nobody(image):
+@pytest.mark.parametrize(
+    ("hidden", "listed"),
+    [
+        (b"lost/file", []),
+        (b"moved/file", [b"moved"]),
+        (b"moved/deep/file", [b"moved"]),
+        (b"turned/file", [b"turned"]),
+    ],
+)
+def test_what_another_layer_hides_is_wanted_by_nobody(image, hidden, listed):
     below = next(
         number << 20 | entry
         for number, layer in enumerate(image._layers)
-        if (entry := layer.find(b"usr/lib/lost/file")) is not None
+        if (entry := layer.find(b"usr/lib/" + hidden)) is not None
     )
     ahead = NamesAhead(image)
-    assert ahead.want([below]) == [(b"", 0), (b"usr", 0)]
-    assert not ahead.entries(node(image, b"usr/lib"), 0)
+    places = ahead.want([below, node(image, b"usr/share/001")])
+    assert places[:2] == [(b"", 0), (b"usr", 0)]
+    assert [name for name, _ in ahead.entries(node(image, b"usr/lib"), 0)] == listed
+    assert [name for name, _ in ahead.entries(node(image, b"usr/share"), 0)] == [b"001"]
 
 
 def test_what_there_is_not_is_refused(image):
