@@ -245,7 +245,12 @@ class Background:
         likely = sorted(missing, key=lambda one: used.get(one.name, 0.0), reverse=True)[:STACKS_MAX]
         before = await asyncio.to_thread(lambda: [self._bubbles.versions_before(one) for one in likely])
         await self._foresight.look(likely, list(dict.fromkeys(chain.from_iterable(before))))
-        await self._bubbles.recall([one for one in likely if one.name in used])
+        await self._bubbles.recall(
+            version
+            for one, earlier in zip(likely, before, strict=True)
+            if one.name in used
+            for version in (*one.stack, *earlier)
+        )
 
     def _published(self) -> list[Wanted]:
         try:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -132,20 +132,18 @@ class Bubbles:
                 head = await self._heads.fetch(origin, session.door, session.signin)
             return self._keep(head)
 
-    async def recall(self, likely: Sequence[Published]) -> None:
+    async def recall(self, versions: Iterable[bytes]) -> None:
         """Have in memory what the disk has of packages that may be started, and of what they may update.
 
         Args:
-            likely: the likeliest first.
+            versions: the likeliest first.
         """
-        for published in likely:
-            before = await asyncio.to_thread(self.versions_before, published)
-            for version in (*published.stack, *before):
-                if version not in self._layers and self._heads.is_here(version):
-                    if len(self._layers) >= _RECALLED:
-                        return
-                    with suppress(MillstreamError, OSError):  # damaged, or gone since: a launch asks for it
-                        await self.layer_of(version, None)
+        for version in versions:
+            if version not in self._layers and self._heads.is_here(version):
+                if len(self._layers) >= _RECALLED:
+                    return
+                with suppress(MillstreamError, OSError):  # damaged, or gone since: a launch asks for it
+                    await self.layer_of(version, None)
 
     async def complete(self, version: bytes) -> Layer:
         """Return the layer of a version with the rest of its head, fetched if need be.

@@ -81,14 +81,15 @@ class Foresight:
         bubble = bubble_id(stack)
         if not any(pack.bubble_id == bubble for pack in self._origins[stack[-1]].pointer.packs):
             return {}
-        known = {version: self._origins[version] for version in stack}
-        return {  # a version may have gone from the cache since its deltas were told
-            version: replace(one, deltas=tuple(delta for delta in one.deltas if delta.old_version in have))
-            for version, one in known.items()
-        }
+        return {version: _from(self._origins[version], have) for version in stack}
 
     def _has(self, session: Session, versions: Sequence[bytes], left_s: float) -> bool:
         until = time.time() + left_s
         return session is self._of and all(
             version in self._origins and self._origins[version].expires > until for version in versions
         )
+
+
+def _from(origin: Origin, have: Sequence[bytes]) -> Origin:
+    """Return an origin with the deltas from what is here: a version may have gone since they were told."""
+    return replace(origin, deltas=tuple(delta for delta in origin.deltas if delta.old_version in have))

@@ -292,7 +292,7 @@ class _Rest:
         """Keep a frame for the sake of its blocks but these; in the writing thread."""
         blocks = [block for block in unpacked.blocks if block not in besides]
         if self._size + unpacked.size > REST_BYTES_MAX:
-            _write_blocks(self._layer, [(block, unpacked) for block in blocks])
+            self._write([(block, unpacked) for block in blocks])
         elif blocks:
             self._size += unpacked.size
             self.frames |= dict.fromkeys(blocks, unpacked)
@@ -306,18 +306,15 @@ class _Rest:
 
     def write(self, blocks: Iterable[int]) -> bool:
         """Write some of the blocks, in the writing thread; return whether they are in the cache now."""
-        found = [(block, self.frames.pop(block)) for block in blocks if block in self.frames]
-        return _write_blocks(self._layer, found)
+        return self._write([(block, self.frames.pop(block)) for block in blocks if block in self.frames])
 
-
-def _write_blocks(layer: Layer, blocks: Iterable[tuple[int, UnpackedFrame]]) -> bool:
-    """Write blocks that nobody waits for; return whether they are in the cache now."""
-    try:
-        layer.write_blocks([(block, unpacked.block(block)) for block, unpacked in blocks], ())
-    except (MillstreamError, OSError) as error:
-        _log.warning("blocks of a delta are of no use: %s", error)
-        return False
-    return True
+    def _write(self, blocks: Iterable[tuple[int, UnpackedFrame]]) -> bool:
+        try:
+            self._layer.write_blocks([(block, unpacked.block(block)) for block, unpacked in blocks], ())
+        except (MillstreamError, OSError) as error:
+            _log.warning("blocks of a delta are of no use: %s", error)
+            return False
+        return True
 
 
 def _copy(update: Update, layer: Layer, blocks: Sequence[int]) -> list[int]:

@@ -1,7 +1,7 @@
 """Whether the host's cache of its fonts is of use to a bubble.
 
 Fontconfig names a folder's cache after its path. In a bubble the host's fonts lie elsewhere, and are declared
-to have their path of the host (identity.FONTS), so that the host's cache is theirs. But the package's own
+to have their path of the host (identity.py), so that the host's cache is theirs. But the package's own
 /usr/share/fonts has that path, too: if the host's cache does not fit the host's folder, each of the two
 writes its own over the other's, and all fonts are scanned again at each start.
 
@@ -18,14 +18,11 @@ from contextlib import suppress
 from hashlib import md5
 from pathlib import Path
 
-FOLDERS = (Path("/usr/share/fonts"), Path("/usr/local/share/fonts"))
-CACHE = Path("/var/cache/fontconfig")
-
 _HEAD = struct.Struct("<II40xi4xq")
 _MAGIC = 0xFC02FC04
 
 
-def fits(folders: Iterable[Path] = FOLDERS, cache: Path = CACHE) -> bool:
+def fits(folders: Iterable[Path], cache: Path) -> bool:
     """Return whether there is a cache of each of these folders as it is now, as far as they exist."""
     try:
         names = os.listdir(cache)  # noqa: PTH208 - names are enough

@@ -15,7 +15,7 @@ from pathlib import Path
 from bubble import fontcache
 from bubble.errors import LaunchError
 from bubble.identity import HostAnswers, Person
-from bubble.sandbox import STARTUP_FILES, Document, Place, Reach
+from bubble.sandbox import HOST_FONT_CACHE, HOST_FONTS, STARTUP_FILES, Document, Place, Reach
 from bubble.spec import BubbleSpec
 from bubble.xauthority import display_number
 
@@ -52,7 +52,7 @@ def host_answers() -> HostAnswers:
         localtime=_data("/etc/localtime"),
         timezone=timezone or _text("/etc/timezone").strip(),
         machine_id=_text("/etc/machine-id").strip(),
-        fonts_cached=fontcache.fits(),
+        fonts_cached=fontcache.fits(map(Path, HOST_FONTS), Path(HOST_FONT_CACHE)),
     )
 
 

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from hashlib import sha256
 
+from bubble.sandbox import FONT_CACHE_PLACE, HOST_FONTS
 from packageformat.policy import Policy
 
 NSSWITCH = """\
@@ -27,33 +28,11 @@ netgroup: files
 
 LOCALHOST = "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n"
 
-FONTS = """\
+_FONTCONFIG = """\
 <?xml version="1.0"?>
 <!DOCTYPE fontconfig SYSTEM "urn:fontconfig:fonts.dtd">
 <fontconfig>
-  <description>The host's fonts, with the host's own cache of them</description>
-  <dir>/run/host/fonts</dir>
-  <dir>/run/host/local-fonts</dir>
-  <cachedir>/run/host/fonts-cache</cachedir>
-  <remap-dir as-path="/usr/share/fonts">/run/host/fonts</remap-dir>
-  <remap-dir as-path="/usr/local/share/fonts">/run/host/local-fonts</remap-dir>
-</fontconfig>
-"""
-
-FONTS_UNCACHED = """\
-<?xml version="1.0"?>
-<!DOCTYPE fontconfig SYSTEM "urn:fontconfig:fonts.dtd">
-<fontconfig>
-  <description>The host's fonts, whose cache there is of no use: each bubble makes its own</description>
-  <dir>/run/host/fonts</dir>
-  <dir>/run/host/local-fonts</dir>
-</fontconfig>
-"""
-
-NO_FONTS = """\
-<?xml version="1.0"?>
-<!DOCTYPE fontconfig SYSTEM "urn:fontconfig:fonts.dtd">
-<fontconfig/>
+%s</fontconfig>
 """
 
 
@@ -89,9 +68,14 @@ class HostAnswers:
 
 
 def _fonts(host: HostAnswers, policy: Policy) -> str:
-    if not policy.fonts:
-        return NO_FONTS
-    return FONTS if host.fonts_cached else FONTS_UNCACHED
+    """Return the configuration of the host's fonts, with the host's own cache of them if that is of use."""
+    lines: list[str] = []
+    if policy.fonts:
+        lines += [f"<dir>{place}</dir>" for place in HOST_FONTS.values()]
+    if policy.fonts and host.fonts_cached:
+        lines += [f"<cachedir>{FONT_CACHE_PLACE}</cachedir>"]
+        lines += [f'<remap-dir as-path="{path}">{place}</remap-dir>' for path, place in HOST_FONTS.items()]
+    return _FONTCONFIG % "".join(f"  {line}\n" for line in lines)
 
 
 def identity_files(person: Person, host: HostAnswers, policy: Policy, bubble_id: bytes) -> dict[str, bytes]:

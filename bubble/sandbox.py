@@ -22,6 +22,10 @@ IDENTITY_FILES = (
 
 FONT_FILE = "fonts.conf"
 FONT_PLACE = "/etc/fonts/conf.d/05-millstream-host.conf"
+HOST_FONTS = {"/usr/share/fonts": "/run/host/fonts", "/usr/local/share/fonts": "/run/host/local-fonts"}
+"""Where the host has fonts, and where a bubble sees them."""
+
+HOST_FONT_CACHE, FONT_CACHE_PLACE = "/var/cache/fontconfig", "/run/host/fonts-cache"
 
 SYSFS_ALWAYS = ("/sys/devices/system/cpu", "/sys/devices/system/node")
 """glibc and every run-time counts processors there."""
@@ -128,9 +132,8 @@ def bwrap_arguments(policy: Policy, reach: Reach) -> list[str]:
     arguments += ["--ro-bind", str(reach.etc / FONT_FILE), FONT_PLACE]
     arguments += _home(policy, reach)
     if policy.fonts:
-        arguments += ["--ro-bind-try", "/usr/share/fonts", "/run/host/fonts"]
-        arguments += ["--ro-bind-try", "/usr/local/share/fonts", "/run/host/local-fonts"]
-        arguments += ["--ro-bind-try", "/var/cache/fontconfig", "/run/host/fonts-cache"]
+        for path, place in (*HOST_FONTS.items(), (HOST_FONT_CACHE, FONT_CACHE_PLACE)):
+            arguments += ["--ro-bind-try", path, place]
     if policy.x11 and reach.x11 is not None:
         arguments += ["--ro-bind", str(reach.x11), f"/tmp/.X11-unix/{reach.x11.name}"]  # noqa: S108
         if reach.xauthority is not None:

@@ -151,6 +151,22 @@ class DemonstrationUser:
                         found.append(int(entry.name))
         return found
 
+    def command_lines(self) -> Iterator[tuple[int, list[bytes]]]:
+        """Give the processes of this user with their arguments, as far as they have not ended since."""
+        for process in self.processes():
+            with suppress(OSError):
+                yield process, Path(f"/proc/{process}/cmdline").read_bytes().rstrip(b"\0").split(b"\0")
+
+    def named(self, name: str) -> list[int]:
+        """Return the processes of this user that have given themselves that name, such as "bubble.view"."""
+        return [process for process, words in self.command_lines() if words == [name.encode()]]
+
+    def agents(self) -> list[int]:
+        """Return this user's agents."""
+        return [
+            process for process, words in self.command_lines() if b"appclient" in words and b"agent" in words
+        ]
+
     def end_processes(self, grace_s: float = 3.0) -> None:
         """End what still runs of a made account: politely, after `grace_s` seconds not."""
         if not self.made or self.uid == 0:

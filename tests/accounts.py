@@ -83,6 +83,10 @@ class Account:
         """Return the ids of this user's live processes."""
         return self.user.processes()
 
+    def named(self, name: str) -> list[int]:
+        """Return those that have given themselves that name, such as "bubble.view"."""
+        return self.user.named(name)
+
     def end_processes(self) -> None:
         """End what this user still runs; it is ours, for we made the user."""
         self.user.end_processes(grace_s=0.5)

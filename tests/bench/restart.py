@@ -12,7 +12,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -101,7 +101,7 @@ def _kill_an_agent(on: Stage, found: Restarts, usual_s: float, after_s: float) -
         screen.forget()
         launch = on.visit.start(found.application)
         time.sleep(max(0.0, launch.started + after_s - time.monotonic()))
-        before = _agents(on)
+        before = on.user.agents()
         for process in before:
             with suppress(ProcessLookupError):
                 os.kill(process, signal.SIGKILL)
@@ -153,7 +153,7 @@ def _kill_view(on: Stage, found: Restarts, truth: Path, files: Sequence[Path]) -
     names = [f"/{path.relative_to(truth)}" for path in files]
     reader = on.visit.start(found.application, "--command", "sha256sum", "--", *names)
     time.sleep(READING_S)
-    for process in _named(on, b"bubble.view"):
+    for process in on.user.named("bubble.view"):
         os.kill(process, signal.SIGKILL)
     found.views_killed += 1
     killed = time.monotonic()
@@ -168,20 +168,6 @@ def _kill_view(on: Stage, found: Restarts, truth: Path, files: Sequence[Path]) -
     else:
         found.errors.append(reader.output()[-500:])
     reader.end()
-
-
-def _agents(on: Stage) -> list[int]:
-    return [process for process, words in _processes(on) if b"appclient" in words and b"agent" in words]
-
-
-def _named(on: Stage, name: bytes) -> list[int]:
-    return [process for process, words in _processes(on) if words[0] == name]
-
-
-def _processes(on: Stage) -> Iterator[tuple[int, list[bytes]]]:
-    for process in on.user.processes():
-        with suppress(OSError):
-            yield process, Path(f"/proc/{process}/cmdline").read_bytes().rstrip(b"\0").split(b"\0")
 
 
 def _listens(on: Stage, killed: Sequence[int]) -> bool:

@@ -146,15 +146,7 @@ class ClientStage:
         return self.user.home / ".cache/millstream"
 
     def agents(self) -> list[int]:
-        found = []
-        for process in self.user.processes():
-            try:
-                words = Path(f"/proc/{process}/cmdline").read_bytes().split(b"\0")
-            except (FileNotFoundError, ProcessLookupError):
-                continue  # it has ended since
-            if b"appclient" in words and b"agent" in words:
-                found.append(process)
-        return found
+        return self.user.user.agents()
 
 
 def little_runtime() -> dict[str, bytes | Node]:

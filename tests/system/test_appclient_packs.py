@@ -9,7 +9,6 @@ import signal
 import subprocess
 import time
 from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -252,9 +251,9 @@ def test_a_second_launch_has_its_pages_before_it_reads_them(stage: ClientStage) 
         place.unlink()
     command = ("appclient", "run", "probe", "--command", "/bin/sh", "--", "-c", f"sleep 2; {READ_TOUCHED}")
     started = stage.user.start(stage.user.program(*command), stdout=subprocess.PIPE, text=True)
-    wait_until(lambda: bool(running_views(stage)), what="a view")
+    wait_until(lambda: bool(stage.user.named("bubble.view")), what="a view")
     time.sleep(1)  # the shell runs: it may have been faster than what was pushed of itself
-    for view in running_views(stage):
+    for view in stage.user.named("bubble.view"):
         os.kill(view, signal.SIGUSR1)
     wait_until(lambda: len(figures(stage)) == 1, what="figures before anything is touched")
     (before,) = figures(stage)
@@ -266,15 +265,6 @@ def test_a_second_launch_has_its_pages_before_it_reads_them(stage: ClientStage) 
     wait_until(lambda: len(figures(stage)) == 1, what="the view has ended")
     (told,) = figures(stage)
     assert told["requests"].get("READ", 0) - before["requests"].get("READ", 0) < TOUCHED_PAGES // 2, told
-
-
-def running_views(stage: ClientStage) -> list[int]:
-    found = []
-    for process in stage.user.processes():
-        with suppress(OSError):
-            if Path(f"/proc/{process}/cmdline").read_bytes().rstrip(b"\0") == b"bubble.view":
-                found.append(process)
-    return found
 
 
 def views(stage: ClientStage) -> list[Path]:

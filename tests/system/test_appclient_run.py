@@ -469,12 +469,7 @@ class mounted:  # noqa: N801 - reads as a statement
 
 
 def launchers(stage: ClientStage) -> list[int]:
-    found = []
-    for process in stage.user.processes():
-        words = Path(f"/proc/{process}/cmdline").read_bytes().rstrip(b"\0")
-        if words == b"millstream launcher":
-            found.append(process)
-    return found
+    return stage.user.named("millstream launcher")
 
 
 def has_launcher(stage: ClientStage) -> bool:

@@ -309,9 +309,7 @@ def test_a_start_right_after_a_bubble_was_killed_in_a_read_makes_a_new_one(place
     made = place.bubble([small_system().build(), layer.build()])
     with made.supplied():
         window = Open(made)
-    (view,) = [
-        pid for pid in account.processes() if b"bubble.view" in Path(f"/proc/{pid}/cmdline").read_bytes()
-    ]
+    (view,) = account.named("bubble.view")
     record = json.loads((made.spec.state / "running.json").read_text())
     with made.supplied("delay=2"):
         window.process.stdin.write("read line < /opt/big\n")

@@ -211,8 +211,8 @@ def test_a_killed_keeper_takes_the_bubble_with_it_and_the_next_start_works(bubbl
 
 def test_a_view_killed_with_its_holder_ends_the_bubble_rather_than_hang_it(bubble, account):
     first = Open(bubble)
-    for name in (b"bubble.holder", b"bubble.view"):
-        (process,) = [pid for pid in account.processes() if name in Path(f"/proc/{pid}/cmdline").read_bytes()]
+    for name in ("bubble.holder", "bubble.view"):
+        (process,) = account.named(name)
         os.kill(process, signal.SIGKILL)
     assert first.process.wait(10) == 137
     first.process.stdin.close()
